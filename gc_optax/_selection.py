@@ -1,0 +1,105 @@
+"""`convolutions_only` and `exclude`: choose among the leaves of a `FanIn` tree."""
+
+import re
+from collections.abc import Callable
+
+import jax
+from jax.tree_util import KeyPath
+
+from gc_optax._fan_in import FanIn
+from gc_optax._trees import FanInFn, FanInTree, flatten_fan_in, is_function, path_name
+
+
+def convolutions_only(fan_in: FanInTree | FanInFn) -> FanInTree | FanInFn:
+    """Keeps the convolutions and leaves everything else alone: the paper's GCC.
+
+    A convolution is a leaf whose `FanIn.reason` starts with "conv", 1-D ones included.
+
+    Args:
+        fan_in: A tree of `FanIn`, or a function from parameters or updates to one.
+
+    Returns:
+        The same kind: a tree for a tree, a function for a function.
+
+    Raises:
+        TypeError: A leaf of the tree is not a `FanIn`.
+
+    Example:
+        >>> import gc_optax, optax
+        >>> fan_in = gc_optax.convolutions_only(gc_optax.fan_in_by_name)
+        >>> optimizer = optax.chain(gc_optax.centralize(fan_in), optax.sgd(0.1, momentum=0.9))
+
+    Source: arXiv 2004.01461, section 4 (GC on convolution layers only, for Adagrad and Adam, and
+    the option `gc_conv_only` of the authors' code).
+    """
+    return _replace(
+        fan_in,
+        lambda path, leaf: leaf if leaf.is_convolution else FanIn((), "not a convolution"),
+    )
+
+
+def exclude(fan_in: FanInTree | FanInFn, *patterns: str | re.Pattern[str]) -> FanInTree | FanInFn:
+    """Leaves alone the leaves whose path matches one of the regular expressions.
+
+    A pattern is searched for (`re.search`) in the path as `summary` shows it, names joined by
+    slashes: `"head"` matches `head/kernel` and `overhead/kernel`, `"^head/"` only the first.
+
+    Args:
+        fan_in: A tree of `FanIn`, or a function from parameters or updates to one.
+        *patterns: Regular expressions.
+
+    Returns:
+        The same kind: a tree for a tree, a function for a function.
+
+    Raises:
+        ValueError: A pattern matches no leaf, or is not a regular expression. For a function
+            this is found when it is called, for a tree at once.
+        TypeError: A leaf of the tree is not a `FanIn`.
+
+    Example:
+        >>> import gc_optax, jax.numpy as jnp
+        >>> params = {"body": {"kernel": jnp.ones((8, 8))}, "head": {"kernel": jnp.ones((8, 1))}}
+        >>> gc_optax.exclude(gc_optax.fan_in_by_name, "^head/")(params)["head"]["kernel"]
+        FanIn(axes=(), reason='excluded', batch_axes=())
+    """
+    compiled = [_compile(pattern) for pattern in patterns]
+    # Checked on the whole tree, since no single leaf can tell that a pattern is unused.
+    return _replace(
+        fan_in,
+        lambda path, leaf: (
+            FanIn((), "excluded") if any(p.search(path_name(path)) for p in compiled) else leaf
+        ),
+        check=lambda paths: _check_patterns(compiled, paths),
+    )
+
+
+def _replace(
+    fan_in: FanInTree | FanInFn,
+    function: Callable[[KeyPath, FanIn], FanIn],
+    check: Callable[[list[str]], None] = lambda paths: None,
+) -> FanInTree | FanInFn:
+    def of_tree(tree: FanInTree) -> FanInTree:
+        check([path_name(path) for path in flatten_fan_in(tree)])
+        return jax.tree_util.tree_map_with_path(function, tree)
+
+    if is_function(fan_in):
+        return lambda tree: of_tree(fan_in(tree))
+    return of_tree(fan_in)
+
+
+def _compile(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}.") from None
+
+
+def _check_patterns(patterns: list[re.Pattern[str]], paths: list[str]) -> None:
+    for pattern in patterns:
+        if not any(pattern.search(path) for path in paths):
+            shown = ", ".join(f"`{path}`" for path in paths[:5])
+            more = ", ..." if len(paths) > 5 else ""
+            raise ValueError(
+                f"The pattern {pattern.pattern!r} matches no leaf. The leaves are {shown}{more}: "
+                "`gc_optax.summary(params)` shows them all."
+            )

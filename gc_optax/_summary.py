@@ -1,0 +1,135 @@
+"""`summary`: what will be centralized, as a table for people."""
+
+import html
+import math
+from typing import NamedTuple
+
+import chex
+import jax.numpy as jnp
+from jax.tree_util import KeyPath
+
+from gc_optax._fan_in import FanIn, fan_in_size, is_centralizable, normalized_axes
+from gc_optax._names import fan_in_by_name
+from gc_optax._nnx import optimized_params
+from gc_optax._trees import FanInFn, FanInTree, leaf_name, map_with_fan_in, path_name, resolve
+
+
+class Row(NamedTuple):
+    """One parameter leaf."""
+
+    path: str
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+    fan_in: int  # how many weights one output sums over; 1 where the leaf is left alone
+    reason: str
+
+
+class Summary:
+    """The rows of the table and its totals; prints as text, and as HTML in a notebook.
+
+    Attributes:
+        rows: One `Row` per leaf: path, shape, axes, fan-in size, reason.
+        centralized: How many parameters (scalars) lie in leaves that are centralized.
+        total: How many there are in all.
+    """
+
+    def __init__(self, rows: list[Row], centralized: int, total: int):
+        self.rows = rows
+        self.centralized = centralized
+        self.total = total
+
+    def __repr__(self) -> str:
+        cells = [_HEADER, *map(_cells, self.rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [_line(row, widths) for row in cells]
+        rule = "  ".join("-" * width for width in widths)
+        return "\n".join([lines[0], rule, *lines[1:], rule, self._totals()])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in _HEADER)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(row)) + "</tr>"
+            for row in self.rows
+        )
+        return f"<table><tr>{head}</tr>{body}</table><p>{self._totals()}</p>"
+
+    def _totals(self) -> str:
+        leaves = sum(bool(row.axes) for row in self.rows)
+        share = self.centralized / max(self.total, 1)
+        return (
+            f"{self.centralized:,} of {self.total:,} parameters ({share:.1%}), in {leaves} of "
+            f"{len(self.rows)} leaves, are centralized."
+        )
+
+
+def summary(params: chex.ArrayTree, fan_in: FanInTree | FanInFn = fan_in_by_name) -> Summary:
+    """A table of every leaf: path, shape, axes, fan-in size and reason, and how much that is.
+
+    It shows what `centralize(fan_in)` does: a leaf that passes through (integers, a fan-in of 1,
+    empty leaves) is shown with no axes, whatever its `FanIn` says.
+
+    Args:
+        params: A tree of arrays or `jax.ShapeDtypeStruct` of any shapes, or an NNX module.
+        fan_in: As for `centralize`: a tree of `FanIn`, a prefix of one, or a function.
+
+    Returns:
+        A `Summary`, whose `repr` is the table; a notebook shows it as HTML.
+
+    Raises:
+        ValueError: An axis is out of range or repeated, or the tree does not fit `params`.
+        TypeError: Something that is not a `FanIn` stands where one is due.
+
+    Example:
+        >>> import gc_optax, jax.numpy as jnp
+        >>> params = {"Dense_0": {"kernel": jnp.ones((64, 10)), "bias": jnp.zeros(10)}}
+        >>> gc_optax.summary(params)
+        path            shape     axes  fan-in  reason
+        --------------  --------  ----  ------  ------------
+        Dense_0/bias    (10,)     -          -  rank below 2
+        Dense_0/kernel  (64, 10)  0         64  dense
+        --------------  --------  ----  ------  ------------
+        640 of 650 parameters (98.5%), in 1 of 2 leaves, are centralized.
+    """
+    params = optimized_params(params)
+    rows: list[Row] = []
+    total = centralized = 0
+
+    def add(path: KeyPath, spec: FanIn, leaf):
+        nonlocal total, centralized
+        row = _row(path, spec, leaf)
+        rows.append(row)
+        size = math.prod(row.shape) if hasattr(leaf, "dtype") else 0
+        total += size
+        centralized += size if row.axes else 0
+
+    map_with_fan_in(add, resolve(fan_in, params), params)
+    return Summary(rows, centralized, total)
+
+
+def _row(path: KeyPath, fan_in: FanIn, leaf) -> Row:
+    shape = jnp.shape(leaf) if hasattr(leaf, "dtype") else ()
+    axes, reason = fan_in.axes, fan_in.reason
+    if axes and not is_centralizable(leaf):
+        axes, reason = (), "not a float array"
+    axes = normalized_axes(FanIn(axes, reason), shape, leaf_name(path, leaf))
+    if axes and fan_in_size(axes, shape) <= 1:
+        axes, reason = (), "empty" if 0 in shape else "fan-in of 1"
+    return Row(path_name(path) or "(the only leaf)", shape, axes, fan_in_size(axes, shape), reason)
+
+
+_HEADER = ("path", "shape", "axes", "fan-in", "reason")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    if not row.axes:
+        return row.path, str(row.shape), "-", "-", row.reason
+    axes = ", ".join(map(str, row.axes))
+    return row.path, str(row.shape), axes, f"{row.fan_in:,}", row.reason
+
+
+def _line(cells: tuple[str, ...], widths: list[int]) -> str:
+    path, shape, axes, fan_in, reason = (
+        cell.rjust(width) if name == "fan-in" else cell.ljust(width)
+        for name, cell, width in zip(_HEADER, cells, widths, strict=True)
+    )
+    return "  ".join((path, shape, axes, fan_in, reason)).rstrip()
