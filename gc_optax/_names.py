@@ -6,14 +6,13 @@ The rules are the table `RULES`, in the order in which they are tried.
 import re
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax.tree_util import GetAttrKey, KeyPath
 
 from gc_optax._fan_in import FanIn, fan_in_size, is_centralizable
 from gc_optax._nnx import optimized_params
-from gc_optax._trees import FanInTree, path_name
+from gc_optax._trees import FanInTree, PyTree, path_name
 
 AXES = {
     "none": lambda rank: (),
@@ -75,7 +74,7 @@ RULES = (
 )
 
 
-def fan_in_by_name(params: chex.ArrayTree) -> FanInTree:
+def fan_in_by_name(params: PyTree) -> FanInTree:
     """The fan-in axes of each leaf, by its name, the name of the module around it, and its rank.
 
     Knows what Flax (Linen and NNX), Haiku and Equinox call their parameters, by the table of

@@ -2,10 +2,10 @@
 
 import sys
 
-import chex
+from gc_optax._trees import PyTree
 
 
-def optimized_params(params: chex.ArrayTree) -> chex.ArrayTree:
+def optimized_params(params: PyTree) -> PyTree:
     """The tree that `nnx.Optimizer(..., wrt=nnx.Param)` passes to `tx.update`, for a module.
 
     Anything else is returned as it is. Who holds a module has imported Flax.

@@ -4,14 +4,21 @@ import html
 import math
 from typing import NamedTuple
 
-import chex
 import jax.numpy as jnp
 from jax.tree_util import KeyPath
 
 from gc_optax._fan_in import FanIn, fan_in_size, is_centralizable, normalized_axes
 from gc_optax._names import fan_in_by_name
 from gc_optax._nnx import optimized_params
-from gc_optax._trees import FanInFn, FanInTree, leaf_name, map_with_fan_in, path_name, resolve
+from gc_optax._trees import (
+    FanInFn,
+    FanInTree,
+    PyTree,
+    leaf_name,
+    map_with_fan_in,
+    path_name,
+    resolve,
+)
 
 
 class Row(NamedTuple):
@@ -62,7 +69,7 @@ class Summary:
         )
 
 
-def summary(params: chex.ArrayTree, fan_in: FanInTree | FanInFn = fan_in_by_name) -> Summary:
+def summary(params: PyTree, fan_in: FanInTree | FanInFn = fan_in_by_name) -> Summary:
     """A table of every leaf: path, shape, axes, fan-in size and reason, and how much that is.
 
     It shows what `centralize(fan_in)` does: a leaf that passes through (integers, a fan-in of 1,

@@ -3,16 +3,19 @@
 from collections.abc import Callable
 from typing import Any
 
-import chex
 import jax
+import jax.numpy as jnp
 from jax.tree_util import KeyPath
 
 from gc_optax._fan_in import FanIn
 
+PyTree = Any
+"""A tree of arrays: parameters, gradients or updates."""
+
 FanInTree = Any
 """A `FanIn`, or a tree of them that is a prefix of the parameters' tree."""
 
-FanInFn = Callable[[chex.ArrayTree], FanInTree]
+FanInFn = Callable[[PyTree], FanInTree]
 """A function from parameters or updates to a tree of `FanIn`."""
 
 
@@ -24,10 +27,10 @@ def path_name(path: KeyPath) -> str:
 def leaf_name(path: KeyPath, leaf) -> str:
     """The leaf in a sentence: its path and shape."""
     name = f"leaf `{path_name(path)}`" if path else "the only leaf"
-    return f"{name} of shape {jax.numpy.shape(leaf)}"
+    return f"{name} of shape {jnp.shape(leaf)}"
 
 
-def resolve(fan_in: FanInTree | FanInFn, tree: chex.ArrayTree) -> FanInTree:
+def resolve(fan_in: FanInTree | FanInFn, tree: PyTree) -> FanInTree:
     """The tree of `FanIn`, whether given as such or as a function of `tree`."""
     return fan_in(tree) if is_function(fan_in) else fan_in
 
@@ -39,8 +42,8 @@ def is_function(fan_in: FanInTree | FanInFn) -> bool:
 
 
 def map_with_fan_in(
-    function: Callable[[KeyPath, FanIn, Any], Any], fan_in: FanInTree, tree: chex.ArrayTree
-) -> chex.ArrayTree:
+    function: Callable[[KeyPath, FanIn, Any], Any], fan_in: FanInTree, tree: PyTree
+) -> PyTree:
     """Maps `function(path, fan_in, leaf)` over the leaves of `tree`.
 
     Leaves are matched by path: the `FanIn` of a leaf is the one that stands at its path or above
@@ -78,7 +81,7 @@ def flatten_fan_in(fan_in: FanInTree) -> dict[KeyPath, FanIn]:
     return specs
 
 
-def _check_unused(unused: set[KeyPath], tree: chex.ArrayTree) -> None:
+def _check_unused(unused: set[KeyPath], tree: PyTree) -> None:
     """Raises for a `FanIn` that serves no leaf, unless `tree` is empty at its path or above."""
     # `None`, MaskedNode and empty containers become leaves here, and only those.
     empty = [
