@@ -1,0 +1,197 @@
+"""`fan_in_by_trace`: the fan-in axes, read from the computation itself."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gc_optax._fan_in import FanIn
+from gc_optax._nnx import as_function_of_params
+from gc_optax._tracing import layout as lay
+from gc_optax._tracing.control_flow import open_jaxpr
+from gc_optax._tracing.interpreter import Interpreter, shape_of
+from gc_optax._tracing.records import Record
+from gc_optax._tracing.values import Value
+from gc_optax._tracing.verdict import relevance, verdict
+from gc_optax._trees import FanInTree, PyTree, leaf_name
+
+
+def fan_in_by_trace(
+    fn: Callable[..., Any], params: PyTree, /, *args: Any, **kwargs: Any
+) -> FanInTree:
+    """The fan-in axes of each leaf, read from the computation `fn(params, *args, **kwargs)`.
+
+    Traces the function to a jaxpr and follows every parameter through it (reshapes, transposes,
+    casts, loops, custom derivatives, `vmap`, `shard_map`) to where it is contracted with data.
+    The axes that are summed over there are its fan-in. No names and no layouts are assumed, so
+    any JAX code will do, whatever framework wrote it. Nothing is computed or allocated.
+
+    Left alone, with the reason: parameters that are looked up (embeddings), added or multiplied
+    (biases, scales), of rank below 2, of fan-in 1, contracted in ways that disagree (a tied
+    autoencoder; one warning names the leaf and the places), or whose way to the contraction leads
+    through a primitive that is not known.
+
+    Args:
+        fn: The forward pass, or the loss that you differentiate, with its auxiliary outputs or
+            without. Not its gradient: the backward pass uses each parameter transposed.
+        params: The parameters that you differentiate with respect to: a tree of arrays or
+            `jax.ShapeDtypeStruct` of any shapes, or an NNX module, which is handed to `fn` as a
+            module.
+        *args: Further arguments of `fn`. Arrays and `jax.ShapeDtypeStruct` in them stand for
+            data; anything else (flags, strings, functions) is passed as it is. If there is no
+            array among them, arrays that `fn` closes over are the data, or else those it makes.
+        **kwargs: The same, by keyword.
+
+    Returns:
+        A tree of `FanIn` with the structure of `params`; for an NNX module the `nnx.State` that
+        fits what `nnx.Optimizer` passes on.
+
+    Raises:
+        Whatever `fn` raises when it is traced.
+
+    Example:
+        >>> import gc_optax, jax, jax.numpy as jnp
+        >>> def loss(params, x):  # heads are split off the first axis of the kernel
+        ...     return jnp.sum(jnp.einsum("nd,hdk->nhk", x, params["kernel"]) ** 2)
+        >>> params = {"kernel": jax.ShapeDtypeStruct((8, 512, 64), jnp.float32)}
+        >>> fan_in = gc_optax.fan_in_by_trace(loss, params, jnp.ones((4, 512)))
+        >>> fan_in["kernel"]
+        FanIn(axes=(1,), reason='dense', batch_axes=())
+    """
+    fn, params, state = as_function_of_params(fn, params)
+    closed, outputs = _traced(fn, ((params, *state, *args), kwargs))
+    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    records, levels = _interpreted(
+        closed,
+        [index for index, (_, leaf) in enumerate(leaves) if _is_array(leaf)],
+        outputs.n_main,
+        has_inputs=any(map(_is_data, jax.tree.leaves((args, kwargs)))),
+    )
+    results: list[FanIn] = []
+    conflicts: list[str] = []
+    for index, (path, leaf) in enumerate(leaves):
+        if not _is_array(leaf):
+            results.append(FanIn((), "not an array"))
+            continue
+        fan_in, conflict = verdict(leaf.shape, records.get(index, []), levels)
+        if conflict:
+            conflicts.append(f"{leaf_name(path, leaf)} has {conflict}")
+        elif fan_in.axes and outputs.are_gradients:
+            fan_in = FanIn((), "not known, since `fn` seems to return gradients")
+        results.append(fan_in)
+    _warn(conflicts, outputs)
+    return jax.tree.unflatten(structure, results)
+
+
+class _Outputs:
+    """What was learnt about the outputs of `fn` while it was traced."""
+
+    def __init__(self, outputs: Any, params: PyTree):
+        self.leaves = [leaf for leaf in jax.tree.leaves(outputs) if _is_output(leaf)]
+        is_loss_and_aux = (
+            isinstance(outputs, tuple)
+            and len(outputs) == 2
+            and _is_output(outputs[0])
+            and jnp.shape(outputs[0]) == ()
+        )
+        self.n_main = 1 if is_loss_and_aux else len(self.leaves)
+        # Auxiliary outputs may hold gradients, since only the loss decides.
+        shapes = [leaf.shape for leaf in jax.tree.leaves(params) if _is_array(leaf)]
+        given = [jnp.shape(leaf) for leaf in self.leaves[: self.n_main]]
+        self.could_be_gradients = any(
+            given[i : i + len(shapes)] == shapes for i in range(len(given) - len(shapes) + 1)
+        )
+        self.are_gradients = self.could_be_gradients and len(shapes) > 1
+
+
+def _traced(fn: Callable[..., Any], arguments: PyTree) -> tuple[Any, _Outputs]:
+    """The jaxpr of `fn(*args, **kwargs)`, with the arrays of the arguments as its inputs."""
+    leaves, structure = jax.tree.flatten(arguments)
+    seen: list[_Outputs] = []
+
+    def of_arrays(arrays: list[jax.Array]) -> list[jax.Array]:
+        rest = iter(arrays)
+        args, kwargs = jax.tree.unflatten(
+            structure, [next(rest) if _is_array(leaf) else leaf for leaf in leaves]
+        )
+        seen.append(_Outputs(fn(*args, **kwargs), args[0]))
+        return seen[-1].leaves
+
+    jaxpr = jax.make_jaxpr(of_arrays)([leaf for leaf in leaves if _is_array(leaf)])
+    return jaxpr, seen[-1]
+
+
+def _interpreted(
+    closed, indices: Sequence[int], n_main: int, has_inputs: bool
+) -> tuple[dict[int, list[Record]], dict[Value, int]]:
+    """The records of each leaf, and how relevant the places are where they were made.
+
+    Args:
+        closed: The jaxpr of the function, the leaves of the parameters first among its inputs.
+        indices: The numbers of these leaves.
+        n_main: How many outputs are not auxiliary.
+        has_inputs: Whether there is data among the arguments.
+    """
+    jaxpr = open_jaxpr(closed)
+    closes_over_arrays = any(np.size(constant) > 1 for constant in closed.consts)
+    interpreter = Interpreter(constants_are_data=not has_inputs and not closes_over_arrays)
+
+    def is_one(variable) -> bool:
+        return all(size == 1 for size in shape_of(variable))
+
+    inputs = [
+        Value(layouts={index: lay.identity(shape_of(variable))}, uniform=is_one(variable))
+        for index, variable in zip(indices, jaxpr.invars, strict=False)
+    ]
+    inputs += [Value(data=True, uniform=is_one(v)) for v in jaxpr.invars[len(indices) :]]
+    constants = [
+        Value(data=not has_inputs and not is_one(v), uniform=is_one(v)) for v in jaxpr.constvars
+    ]
+    outputs = interpreter.run(jaxpr, inputs, constants)
+    for output in outputs:
+        interpreter.note(output, "returned without meeting data", output)
+    records: dict[int, list[Record]] = {}
+    for record in interpreter.records:
+        records.setdefault(record.leaf, []).append(record)
+    return records, relevance(outputs[:n_main], outputs[n_main:])
+
+
+def _is_array(leaf: Any) -> bool:
+    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+
+
+def _is_output(leaf: Any) -> bool:
+    return _is_array(leaf) or isinstance(leaf, bool | int | float | complex)
+
+
+def _is_data(leaf: Any) -> bool:
+    """Whether an argument is an array that a layer may work on: not a key, not a single number."""
+    return (
+        _is_array(leaf)
+        and len(leaf.shape) > 0
+        and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    )
+
+
+def _warn(conflicts: Sequence[str], outputs: _Outputs) -> None:
+    """One warning for all that was left alone for want of a single answer."""
+    if not conflicts and not outputs.are_gradients:
+        return
+    sentences = []
+    if conflicts:
+        shown = "; ".join(conflicts)
+        sentences.append(
+            "A parameter can only be centralized over one set of axes, so this is left alone: "
+            f"{shown}."
+        )
+    if outputs.could_be_gradients:
+        sentences.append(
+            "`fn` seems to return gradients, whose computation uses each parameter transposed: "
+            "trace the forward pass or the loss instead."
+        )
+    else:
+        sentences.append("If one of the uses is the layer, give its axes in a FanIn of your own.")
+    warnings.warn(" ".join(sentences), UserWarning, stacklevel=3)

@@ -1,0 +1,178 @@
+"""The environment loop: runs a jaxpr over `Value`s, with one rule per primitive.
+
+A rule is called only where an operand is a weight. It gets the interpreter, the equation and the
+operands' values, and gives back the values of the outputs. To add a primitive that only moves
+dimensions around, see `structure`; one that contracts, `contraction`.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax.extend.core import Literal
+
+from gc_optax._tracing import layout as lay
+from gc_optax._tracing.records import Kind, Record
+from gc_optax._tracing.values import CONSTANT, Value, data
+
+Rule = Callable[["Interpreter", Any, list[Value]], list[Value]]
+
+RULES: dict[str, Rule] = {}
+
+DEFAULT = "(any other)"
+"""The rule for primitives that have none of their own."""
+
+
+def rule(*primitives: str) -> Callable[[Rule], Rule]:
+    """Registers a rule for the named primitives."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(primitives, function))
+        return function
+
+    return register
+
+
+def shape_of(atom) -> tuple[int, ...]:
+    """The shape of a variable or literal; () for tokens and references."""
+    return getattr(atom.aval, "shape", ())
+
+
+class Interpreter:
+    """Runs jaxprs and records what it sees of each leaf.
+
+    Args:
+        constants_are_data: Whether arrays that are computed from nothing count as inputs.
+    """
+
+    def __init__(self, constants_are_data: bool = False):
+        self.records: list[Record] = []
+        self._constants_are_data = constants_are_data
+        self._stack: list[Any] = []  # the equations that we are in, outermost first
+        self._pseudo_leaves = itertools.count(-1, -1)
+
+    def run(self, jaxpr, args: Sequence[Value], constants: Iterable[Value] = ()) -> list[Value]:
+        """The values of the outputs."""
+        env: dict[Any, Value] = dict(zip(jaxpr.invars, args, strict=True))
+        env.update(zip(jaxpr.constvars, constants, strict=False))
+
+        def read(atom) -> Value:
+            return CONSTANT if isinstance(atom, Literal) else env.get(atom, CONSTANT)
+
+        for eqn in jaxpr.eqns:
+            outputs = self._apply(eqn, [read(atom) for atom in eqn.invars])
+            env.update(zip(eqn.outvars, outputs, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def _apply(self, eqn, operands: list[Value]) -> list[Value]:
+        if any(value.is_weight for value in operands):
+            self._stack.append(eqn)
+            outputs = RULES.get(eqn.primitive.name, RULES[DEFAULT])(self, eqn, operands)
+            self._stack.pop()
+            return outputs
+        if any(value.data for value in operands):
+            return self.data_outputs(eqn, operands)
+        uniform = all(value.uniform for value in operands) and bool(operands)
+        return [
+            data([]) if self._constants_are_data and not _is_uniform(var) else Value(uniform=one)
+            for var in eqn.outvars
+            for one in [_is_uniform(var, uniform)]
+        ]
+
+    def data_outputs(self, eqn, operands: Sequence[Value]) -> list[Value]:
+        """Outputs that depend on an input. A number stays one through arithmetic and broadcast."""
+        uniform = eqn.primitive.name in UNIFORM and all(value.uniform for value in operands)
+        return [
+            data(operands if _has_gradient(eqn, var) else (), _is_uniform(var, uniform))
+            for var in eqn.outvars
+        ]
+
+    def mix(self, eqn, operands: Sequence[Value], phrase: str) -> list[Value]:
+        """Weights become part of the activations in another way than by a contraction."""
+        outputs = self.data_outputs(eqn, operands)
+        for value in operands:
+            self.note(value, phrase, outputs[0])
+        return outputs
+
+    def note(self, value: Value, phrase: str, node: Value) -> None:
+        """Records of each leaf in a weight that this was done to it."""
+        if value.data:
+            return
+        for leaf in [*value.layouts, *value.lost]:
+            self.record(leaf, "note", node, text=phrase)
+        # `table @ W` of a constant table is a contraction like any other, and now seen to be one
+        # that no input comes before.
+        self.follow_bonds(value, [leaf for leaf in value.layouts if leaf < 0], node, product=False)
+
+    def record(self, leaf: int, kind: Kind, node: Value, **details) -> None:
+        """Records a sighting; `node` is what came out of it."""
+        if leaf >= 0:
+            self.records.append(Record(leaf, kind, tuple(self._stack), node, **details))
+
+    def follow_bonds(
+        self, value: Value, start: Sequence[int], node: Value, product: bool | None = None
+    ) -> None:
+        """Records the contractions between parameters, outward from the leaves next to the data.
+
+        In `x @ (W + A @ B)`, `x` is contracted with `A`, and `B` with what comes of that.
+        """
+        visited, frontier = set(start), list(start)
+        while frontier:
+            near = frontier.pop(0)
+            for bond in value.bonds:
+                for (here, _), (far, axes) in (bond.ends, bond.ends[::-1]):
+                    if here != near or far in visited or far not in value.layouts:
+                        continue
+                    visited.add(far)
+                    frontier.append(far)
+                    is_product = not bond.is_weight if product is None else product
+                    self.record_use(far, "dense", node, value, axes, is_product)
+
+    def record_use(
+        self,
+        leaf: int,
+        kind: Kind,
+        node: Value,
+        value: Value,
+        axes: frozenset[int],
+        product: bool,
+        kept: frozenset[int] | None = None,
+        batch: frozenset[int] = frozenset(),
+    ) -> None:
+        """Records that axes of a leaf were contracted; those still in `kept` only in part."""
+        layout = value.layouts[leaf]
+        axes |= layout.summed
+        in_bonds = [far for bond in value.bonds for end, far in bond.ends if end == leaf]
+        self.record(
+            leaf,
+            kind,
+            node,
+            axes=axes,
+            batch=batch - axes,
+            present=layout.axes().union(*in_bonds),
+            partial=axes & (layout.axes() if kept is None else kept),
+            product=product,
+            stopped=layout.stopped,
+        )
+
+    def with_layout(self, value: Value, shape: Sequence[int]) -> Value:
+        """The value; a constant gets a layout, so that contractions with it can be followed."""
+        if value.is_weight:
+            return value
+        return Value(layouts={next(self._pseudo_leaves): lay.identity(shape)})
+
+
+UNIFORM: set[str] = set()
+"""Primitives that make one number out of one number, or repeat it."""
+
+
+def _is_uniform(var, uniform: bool = False) -> bool:
+    return uniform or all(size == 1 for size in shape_of(var))
+
+
+def _has_gradient(eqn, var) -> bool:
+    """Whether a gradient flows back from the output: not through integers, masks or a stop."""
+    dtype = getattr(var.aval, "dtype", None)
+    is_inexact = dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
+    return is_inexact and eqn.primitive.name != "stop_gradient"

@@ -1,0 +1,154 @@
+"""`Layout`: from which axes of a parameter leaf each dimension of an array comes.
+
+A reshape splits and merges axes, so a dimension is an ordered product of `Piece`s, the slowest
+varying first. Where the order within a dimension is lost (a slice, a concatenation, a reshape that
+cuts across pieces), one piece without stride keeps at least the axes. So an axis that ends up in
+two dimensions is seen there in both, and a contraction over one of them as one in part.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+
+class Piece(NamedTuple):
+    """A factor of a dimension."""
+
+    axes: tuple[int, ...]  # of the leaf; () where the dimension was broadcast
+    size: int
+    stride: int | None  # in elements of the axis; None where the order is lost
+
+    def split(self, major: int) -> tuple["Piece", "Piece"]:
+        minor = self.size // major
+        stride = None if self.stride is None else self.stride * minor
+        return Piece(self.axes, major, stride), Piece(self.axes, minor, self.stride)
+
+
+Dim = tuple[Piece, ...]
+
+
+class Layout(NamedTuple):
+    """The dimensions of an array, in terms of the axes of one leaf."""
+
+    dims: tuple[Dim, ...]
+    summed: frozenset[int] = frozenset()  # axes that were summed over on the way
+    stopped: bool = False  # whether no gradient flows back to the leaf
+
+    def axes(self, dims: Iterable[int] | None = None) -> frozenset[int]:
+        """The leaf's axes in the given dimensions, by default in all."""
+        chosen = self.dims if dims is None else [self.dims[d] for d in dims]
+        return frozenset(axis for dim in chosen for piece in dim for axis in piece.axes)
+
+    def pick(self, dims: Iterable[Dim]) -> "Layout":
+        return self._replace(dims=tuple(dims))
+
+
+def identity(shape: Sequence[int]) -> Layout:
+    """The layout of the leaf itself."""
+    return Layout(tuple((Piece((axis,), size, 1),) for axis, size in enumerate(shape)))
+
+
+def broadcast(size: int) -> Dim:
+    """A dimension that comes from no axis."""
+    return () if size == 1 else (Piece((), size, None),)
+
+
+def resized(dim: Dim, size: int) -> Dim:
+    """The dimension after a change of its size: a slice, a padding, a shard."""
+    return dim if _size(dim) == size else joined(dim, (), size)
+
+
+def fitted(layout: Layout, shape: Sequence[int]) -> Layout:
+    """The layout for an array of another shape and the same rank."""
+    return layout.pick(resized(dim, size) for dim, size in zip(layout.dims, shape, strict=True))
+
+
+def reshaped(layout: Layout, shape: Sequence[int]) -> Layout:
+    """The layout after a row-major reshape."""
+    pieces = deque(piece for dim in layout.dims for piece in dim)
+    dims: list[Dim] = []
+    for index, size in enumerate(shape):
+        dim = _take(pieces, size)
+        if dim is None:  # the new dimensions cut across the old ones
+            return layout.pick(dims + _mixed(layout, dims, shape[index:]))
+        dims.append(dim)
+    return layout.pick(dims)
+
+
+def _take(pieces: deque[Piece], size: int) -> Dim | None:
+    """Takes pieces of the given product from the left; None where they do not come out even."""
+    if size == 1:
+        return (pieces.popleft(),) if pieces and pieces[0].size == 1 else ()
+    dim: list[Piece] = []
+    while size > 1:
+        piece = pieces.popleft()
+        if piece.size > size and piece.size % size == 0:
+            piece, rest = piece.split(size)
+            pieces.appendleft(rest)
+        elif size % piece.size:
+            return None
+        size //= piece.size
+        if piece.size > 1:
+            dim.append(piece)
+    return _fused(dim)
+
+
+def _fused(dim: Sequence[Piece]) -> Dim:
+    """Joins neighbours that a reshape had split."""
+    fused: list[Piece] = []
+    for piece in dim:
+        last = fused[-1] if fused else None
+        if (
+            last is not None
+            and last.axes == piece.axes
+            and last.stride is not None
+            and piece.stride is not None
+            and last.stride == piece.stride * piece.size
+        ):
+            fused[-1] = Piece(piece.axes, last.size * piece.size, piece.stride)
+        else:
+            fused.append(piece)
+    return tuple(fused)
+
+
+def _mixed(layout: Layout, done: Sequence[Dim], shape: Sequence[int]) -> list[Dim]:
+    """Dimensions of which each may come from any axis that is not wholly in `done`."""
+    whole = {piece for dim in done for piece in dim}
+    axes = {
+        axis for dim in layout.dims for piece in dim if piece not in whole for axis in piece.axes
+    }
+    return [(Piece(tuple(sorted(axes)), size, None),) if size != 1 else () for size in shape]
+
+
+def merged(one: Layout, other: Layout) -> Layout | None:
+    """The layout of an elementwise combination; None where the two disagree."""
+    dims: list[Dim] = []
+    for a, b in zip(one.dims, other.dims, strict=True):
+        axes_a, axes_b = one.pick([a]).axes(), other.pick([b]).axes()
+        if a == b or not axes_b:
+            dims.append(a)
+        elif not axes_a:
+            dims.append(b)
+        elif axes_a == axes_b:
+            dims.append((Piece(tuple(sorted(axes_a)), _size(a), None),))
+        else:
+            return None
+    # A sum over an axis (a mean, a norm) does not count beside the axis itself.
+    summed = frozenset(
+        axis
+        for axis in one.summed | other.summed
+        if (axis in one.summed or axis not in one.axes())
+        and (axis in other.summed or axis not in other.axes())
+    )
+    return Layout(tuple(dims), summed, one.stopped and other.stopped)
+
+
+def joined(one: Dim, other: Dim, size: int) -> Dim:
+    """A dimension in which parts of two arrays stand one after the other."""
+    axes = {axis for dim in (one, other) for piece in dim for axis in piece.axes}
+    return (Piece(tuple(sorted(axes)), size, None),) if axes else broadcast(size)
+
+
+def _size(dim: Dim) -> int:
+    return math.prod(piece.size for piece in dim)

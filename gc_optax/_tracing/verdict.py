@@ -1,0 +1,106 @@
+"""The policy: what the records of a leaf mean for it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gc_optax._fan_in import FanIn, fan_in_size
+from gc_optax._tracing.records import Record
+from gc_optax._tracing.values import MAIN, STATISTIC, Value
+
+MAX_PLACES = 6
+
+
+class Verdict(NamedTuple):
+    """The `FanIn` of a leaf, and what to warn of."""
+
+    fan_in: FanIn
+    conflict: str = ""
+
+
+def relevance(outputs: Sequence[Value], side_outputs: Sequence[Value]) -> dict[Value, int]:
+    """How the outputs depend on each value: MAIN, or STATISTIC, or (not in the result) not at all.
+
+    What only feeds auxiliary outputs or a scale factor (the power iteration of a spectral norm)
+    says less about a layer than what the loss goes through.
+    """
+    levels: dict[Value, int] = {}
+    for level in (MAIN, STATISTIC):
+        frontier = [value for value, found in levels.items() if found > level]
+        frontier = [source for value in frontier for source, _ in value.sources]
+        frontier += outputs if level == MAIN else side_outputs
+        while frontier:
+            value = frontier.pop()
+            if value not in levels:
+                levels[value] = level
+                frontier += [source for source, how in value.sources if how >= level]
+    return levels
+
+
+def verdict(shape: Sequence[int], records: Sequence[Record], levels: dict[Value, int]) -> Verdict:
+    """What the records of one leaf mean, the most relevant ones deciding."""
+    records = _decisive(records, levels)
+    uses = [record for record in records if record.kind in ("dense", "conv")]
+    lost = [record for record in records if record.kind == "lost"]
+    seen = ", ".join(sorted({record.text for record in records if record.kind == "note"}))
+
+    def alone(reason: str, conflict: str = "") -> Verdict:
+        return Verdict(FanIn((), reason), conflict)
+
+    if 0 in shape:
+        return alone("empty")
+    if len(shape) < 2:
+        return alone(seen or "rank below 2")
+    if any(record.kind == "lookup" for record in records):
+        tied = ", also contracted (tied)" if uses else ""
+        return alone(f"embedding lookup{tied}")
+    if lost:
+        return alone(f"layout lost in `{lost[0].text}`, before the use {_at(lost[:1])}")
+    if not uses:
+        return alone(seen or "no use found")
+    if any(use.partial for use in uses):
+        text = f"conflicting uses: an axis is contracted in part only, {_places(uses, shape)}"
+        return alone(text, text)
+    if any(use.product for use in uses):
+        return alone(f"contracted with another parameter before it meets data, {_at(uses[:1])}")
+    if len({_without_ones(use.axes, shape) for use in uses}) > 1:
+        text = f"conflicting uses: {_places(uses, shape)}"
+        return alone(text, text)
+    axes = tuple(sorted(frozenset().union(*(use.axes for use in uses))))
+    if fan_in_size(axes, shape) == 1:
+        return alone("fan-in of 1")
+    kind = "conv" if all(use.kind == "conv" for use in uses) else "dense"
+    batch = frozenset.intersection(*(_batch(use, shape) for use in uses)) - set(axes)
+    return Verdict(FanIn(axes, kind, tuple(sorted(batch))))
+
+
+def _decisive(records: Sequence[Record], levels: dict[Value, int]) -> list[Record]:
+    """The records of the highest level: what the loss depends on, if there is any such."""
+
+    def level(record: Record) -> int:
+        return min(levels.get(record.node, 0), STATISTIC if record.stopped else MAIN)
+
+    highest = max((level(record) for record in records if record.kind != "note"), default=0)
+    return [r for r in records if level(r) >= highest or r.kind == "note"]
+
+
+def _without_ones(axes: frozenset[int], shape: Sequence[int]) -> frozenset[int]:
+    return frozenset(axis for axis in axes if shape[axis] > 1)
+
+
+def _batch(use: Record, shape: Sequence[int]) -> frozenset[int]:
+    """The axes that tell copies of the layer apart: run along with the data, or indexed away."""
+    gone = {axis for axis, size in enumerate(shape) if size > 1} - use.present - use.axes
+    return use.batch | gone
+
+
+def _places(uses: Sequence[Record], shape: Sequence[int]) -> str:
+    by_axes: dict[tuple[int, ...], list[Record]] = {}
+    for use in uses:
+        by_axes.setdefault(tuple(sorted(_without_ones(use.axes, shape))), []).append(use)
+    return " and ".join(f"axes {axes} {_at(places)}" for axes, places in by_axes.items())
+
+
+def _at(records: Sequence[Record]) -> str:
+    places = list(dict.fromkeys(record.where for record in records))
+    more = f" and {len(places) - MAX_PLACES} more places" if len(places) > MAX_PLACES else ""
+    return "at " + ", ".join(places[:MAX_PLACES]) + more
