@@ -67,6 +67,7 @@ def fan_in_by_trace(
     records, levels = _interpreted(
         closed,
         [index for index, (_, leaf) in enumerate(leaves) if _is_array(leaf)],
+        sum(map(_is_array, jax.tree.leaves(state))),
         outputs.n_main,
         has_inputs=any(map(_is_data, jax.tree.leaves((args, kwargs)))),
     )
@@ -125,13 +126,15 @@ def _traced(fn: Callable[..., Any], arguments: PyTree) -> tuple[Any, _Outputs]:
 
 
 def _interpreted(
-    closed, indices: Sequence[int], n_main: int, has_inputs: bool
+    closed, indices: Sequence[int], n_state: int, n_main: int, has_inputs: bool
 ) -> tuple[dict[int, list[Record]], dict[Value, int]]:
     """The records of each leaf, and how relevant the places are where they were made.
 
     Args:
         closed: The jaxpr of the function, the leaves of the parameters first among its inputs.
         indices: The numbers of these leaves.
+        n_state: How many inputs after these are the other arrays of a module. They stay on the side
+            of the parameters: masks, frozen weights.
         n_main: How many outputs are not auxiliary.
         has_inputs: Whether there is data among the arguments.
     """
@@ -146,7 +149,9 @@ def _interpreted(
         Value(layouts={index: lay.identity(shape_of(variable))}, uniform=is_one(variable))
         for index, variable in zip(indices, jaxpr.invars, strict=False)
     ]
-    inputs += [Value(data=True, uniform=is_one(v)) for v in jaxpr.invars[len(indices) :]]
+    n_fixed = len(indices) + n_state
+    inputs += [interpreter.frozen(v) for v in jaxpr.invars[len(indices) : n_fixed]]
+    inputs += [Value(data=True, uniform=is_one(v)) for v in jaxpr.invars[n_fixed:]]
     constants = [
         Value(data=not has_inputs and not is_one(v), uniform=is_one(v)) for v in jaxpr.constvars
     ]

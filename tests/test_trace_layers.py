@@ -7,12 +7,7 @@ import gc_optax
 from gc_optax._trees import path_name
 from tests.trace_cases import CASES
 
-
-@pytest.fixture(autouse=True)
-def _users_defaults():
-    """Models are written for JAX's default promotion."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("default_promotion")
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -515,11 +515,9 @@ def linen_spectral_norm():
 
 @case
 def nnx_weight_norm():
-    return nnx_module(
-        lambda rngs: nnx.WeightNorm(nnx.Linear(3, 5, rngs=rngs), rngs=rngs),
-        f32(4, 3),
-        layer_instance__kernel=(0,),
-    )
+    # Not abstract: before flax 0.12.12 its scales were no variables, so nothing can replace them.
+    module = nnx.WeightNorm(nnx.Linear(3, 5, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0))
+    return lambda m, x: m(x), module, (f32(4, 3),), {"layer_instance/kernel": (0,)}
 
 
 @case
@@ -896,6 +894,26 @@ def nnx_lora():
         lora__lora_a=(0,),
         lora__lora_b=(0,),
     )
+
+
+@case
+def frozen_weights_and_masks_of_a_module():
+    class Frozen(nnx.Variable):
+        pass
+
+    class Adapted(nnx.Module):
+        def __init__(self, rngs):
+            self.base = Frozen(jnp.ones((4, 6)))
+            self.mask = Frozen(jnp.ones((6, 5)))
+            self.a = nnx.Param(jnp.ones((4, 2)))
+            self.b = nnx.Param(jnp.ones((2, 6)))
+            self.pruned = nnx.Param(jnp.ones((6, 5)))
+
+        def __call__(self, x):
+            x = x @ (self.base[...] + self.a[...] @ self.b[...])
+            return x @ (self.pruned[...] * self.mask[...])
+
+    return nnx_module(Adapted, f32(3, 4), a=(0,), b=(0,), pruned=(0,))
 
 
 @case

@@ -66,7 +66,7 @@ def unknown(self: Interpreter, eqn, operands: list[Value]) -> list[Value]:
             for leaf in [*value.layouts, *value.lost]:
                 self.record(leaf, "lost", outputs[0], text=value.lost.get(leaf, name))
         return outputs
-    return [_without_layout(var, merge_lost(operands, name)) for var in eqn.outvars]
+    return [merge_lost(operands, name) for _ in eqn.outvars]
 
 
 def merge_lost(operands: Sequence[Value], primitive: str) -> Value:
@@ -77,13 +77,6 @@ def merge_lost(operands: Sequence[Value], primitive: str) -> Value:
         lost.update(value.lost)
     sources = [(value, MAIN) for value in operands if value is not CONSTANT]
     return Value(lost=lost, sources=sources)
-
-
-def _without_layout(var, value: Value) -> Value:
-    # A single number (a largest singular value) has no axes to lose.
-    if all(size == 1 for size in shape_of(var)):
-        return Value(uniform=True, sources=value.sources)
-    return value
 
 
 @rule("scan")

@@ -70,7 +70,10 @@ class Interpreter:
             self._stack.append(eqn)
             outputs = RULES.get(eqn.primitive.name, RULES[DEFAULT])(self, eqn, operands)
             self._stack.pop()
-            return outputs
+            return [
+                _one(value) if _is_uniform(var) else value
+                for value, var in zip(outputs, eqn.outvars, strict=True)
+            ]
         if any(value.data for value in operands):
             return self.data_outputs(eqn, operands)
         uniform = all(value.uniform for value in operands) and bool(operands)
@@ -156,6 +159,13 @@ class Interpreter:
             stopped=layout.stopped,
         )
 
+    def frozen(self, variable) -> Value:
+        """An array that is like a parameter but not one of them: a frozen weight, a mask."""
+        shape = shape_of(variable)
+        if len(shape) > 1 and jnp.issubdtype(variable.aval.dtype, jnp.inexact):
+            return self.with_layout(Value(), shape)
+        return Value(uniform=_is_uniform(variable))
+
     def with_layout(self, value: Value, shape: Sequence[int]) -> Value:
         """The value; a constant gets a layout, so that contractions with it can be followed."""
         if value.is_weight:
@@ -169,6 +179,13 @@ UNIFORM: set[str] = set()
 
 def _is_uniform(var, uniform: bool = False) -> bool:
     return uniform or all(size == 1 for size in shape_of(var))
+
+
+def _one(value: Value) -> Value:
+    """A single number: it has no axes to lose (a largest singular value)."""
+    if value.data or (value.uniform and not value.lost):
+        return value
+    return Value(uniform=True, layouts=value.layouts, bonds=value.bonds, sources=value.sources)
 
 
 def _has_gradient(eqn, var) -> bool:

@@ -67,12 +67,17 @@ def fitted(layout: Layout, shape: Sequence[int]) -> Layout:
 def reshaped(layout: Layout, shape: Sequence[int]) -> Layout:
     """The layout after a row-major reshape."""
     pieces = deque(piece for dim in layout.dims for piece in dim)
+    sizes = deque(shape)
     dims: list[Dim] = []
-    for index, size in enumerate(shape):
-        dim = _take(pieces, size)
-        if dim is None:  # the new dimensions cut across the old ones
-            return layout.pick(dims + _mixed(layout, dims, shape[index:]))
-        dims.append(dim)
+    while sizes:
+        rest = pieces.copy()
+        dim = _take(rest, sizes[0])
+        if dim is not None:
+            pieces = rest
+            dims.append(dim)
+            sizes.popleft()
+        else:
+            dims += _mixed(pieces, sizes)
     return layout.pick(dims)
 
 
@@ -112,13 +117,22 @@ def _fused(dim: Sequence[Piece]) -> Dim:
     return tuple(fused)
 
 
-def _mixed(layout: Layout, done: Sequence[Dim], shape: Sequence[int]) -> list[Dim]:
-    """Dimensions of which each may come from any axis that is not wholly in `done`."""
-    whole = {piece for dim in done for piece in dim}
-    axes = {
-        axis for dim in layout.dims for piece in dim if piece not in whole for axis in piece.axes
-    }
-    return [(Piece(tuple(sorted(axes)), size, None),) if size != 1 else () for size in shape]
+def _mixed(pieces: deque[Piece], sizes: deque[int]) -> list[Dim]:
+    """Takes dimensions that cut across pieces, up to where both come out even again.
+
+    Each of these dimensions may come from any axis of these pieces.
+    """
+    old, new = 1, sizes.popleft()
+    taken, axes = [new], set()
+    while old != new:
+        if old < new:
+            piece = pieces.popleft()
+            old *= piece.size
+            axes.update(piece.axes)
+        else:
+            taken.append(sizes.popleft())
+            new *= taken[-1]
+    return [joined((Piece(tuple(axes), size, None),), (), size) for size in taken]
 
 
 def merged(one: Layout, other: Layout) -> Layout | None:
