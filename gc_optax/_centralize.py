@@ -78,5 +78,10 @@ def _centralize_leaf(path: KeyPath, fan_in: FanIn, leaf: jax.Array) -> jax.Array
     leaf = jnp.asarray(leaf)
     # A narrow mean would be off by more than the gradient's own rounding; the subtraction is
     # done wide too, so that the result is rounded once.
-    wide = leaf.astype(jnp.float32) if leaf.dtype.itemsize < 4 else leaf
-    return (wide - wide.mean(axes, keepdims=True)).astype(leaf.dtype)
+    wide = jnp.dtype(jnp.float32) if leaf.dtype.itemsize < 4 else leaf.dtype
+    # Without the barriers, XLA on a CPU keeps a copy (of 16-bit leaves a wide one) between the
+    # mean and the subtraction. So the leaf is read twice instead, and the means are all it keeps.
+    leaf = jax.lax.optimization_barrier(leaf)
+    mean = leaf.astype(wide).mean(axes, keepdims=True)
+    leaf, mean = jax.lax.optimization_barrier((leaf, mean))
+    return (leaf.astype(wide) - mean).astype(leaf.dtype)

@@ -38,12 +38,14 @@ EMBEDDING = r"(?!.*(unembed|patch)).*embed.*|wte|wpe"
 HEADS = r"(q|k|v|query|key|value)(_?proj.*)?"
 MERGE = r"(o|out|output)(_?proj.*)?"
 DENSE = r".*(dense|linear|mlp|fc|proj).*"
+LINEAR = r".*(dense|lin|mlp|fc|proj|head|layers).*"
 CONV = r".*conv.*"
-CONV_TRANSPOSE = r".*conv.*transpose.*"
+CONV_TRANSPOSE = r".*(conv.*transpose|transpose.*conv|deconv).*"
 
 STACKED = "a guess: rank {rank} may be a stacked layer, split heads or a 1-D convolution"
 TRANSPOSED = "conv transpose (a guess: with transpose_kernel=True the last two axes are swapped)"
 BY_RANK = "conv (a guess from the rank)"
+ANY_WEIGHT = "dense (a guess: an embedding or a scale may be called `weight` too)"
 UNKNOWN = "a guess: no rule knows the name `{leaf}`"
 
 RULES = (
@@ -64,11 +66,16 @@ RULES = (
     Rule(r"w", CONV_TRANSPOSE, "3+", "all but the second to last", "conv transpose"),
     Rule(r"w", CONV, "3+", "all but the last", "conv"),
     Rule(r"w|w_i|w_h", r".*", "2", "first", "dense"),
+    Rule(r"w", r".*", "3", "all but the last", STACKED),
+    Rule(r"w", r".*", "4+", "all but the last", BY_RANK),
     # Equinox, and whoever else stores as PyTorch does: (out, in, ...).
     Rule(r"weight", r".*norm.*", "2+", "none", "scale"),
-    Rule(r"weight", EMBEDDING, "2", "none", "embedding lookup"),
-    Rule(r"weight(_ih|_hh)?", r".*", "2", "all but the first", "dense"),
+    Rule(r"weight", EMBEDDING, "2+", "none", "embedding lookup"),
+    Rule(r"weight", rf"{LINEAR}|{HEADS}|{MERGE}", "2", "all but the first", "dense"),
+    Rule(r"weight_ih|weight_hh", r".*", "2", "all but the first", "dense"),
+    Rule(r"weight", r".*", "2", "all but the first", ANY_WEIGHT),
     Rule(r"weight", CONV, "3+", "all but the first", "conv"),
+    Rule(r"weight", rf"{LINEAR}|{HEADS}|{MERGE}", "3+", "all but the first", STACKED),
     Rule(r"weight", r".*", "3+", "all but the first", BY_RANK),
     Rule(r".*", r".*", "2+", "all but the last", UNKNOWN),
 )

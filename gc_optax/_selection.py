@@ -2,15 +2,19 @@
 
 import re
 from collections.abc import Callable
+from typing import TypeVar, cast
 
 import jax
 from jax.tree_util import KeyPath
 
 from gc_optax._fan_in import FanIn
-from gc_optax._trees import FanInFn, FanInTree, flatten_fan_in, is_function, path_name
+from gc_optax._trees import FanInTree, flatten_fan_in, is_function, path_name
+
+Kind = TypeVar("Kind")
+"""A tree of `FanIn`, or a function to one."""
 
 
-def convolutions_only(fan_in: FanInTree | FanInFn) -> FanInTree | FanInFn:
+def convolutions_only(fan_in: Kind) -> Kind:
     """Keeps the convolutions and leaves everything else alone: the paper's GCC.
 
     A convolution is a leaf whose `FanIn.reason` starts with "conv", 1-D ones included.
@@ -38,7 +42,7 @@ def convolutions_only(fan_in: FanInTree | FanInFn) -> FanInTree | FanInFn:
     )
 
 
-def exclude(fan_in: FanInTree | FanInFn, *patterns: str | re.Pattern[str]) -> FanInTree | FanInFn:
+def exclude(fan_in: Kind, *patterns: str | re.Pattern[str]) -> Kind:
     """Leaves alone the leaves whose path matches one of the regular expressions.
 
     A pattern is searched for (`re.search`) in the path as `summary` shows it, names joined by
@@ -74,16 +78,17 @@ def exclude(fan_in: FanInTree | FanInFn, *patterns: str | re.Pattern[str]) -> Fa
 
 
 def _replace(
-    fan_in: FanInTree | FanInFn,
+    fan_in: Kind,
     function: Callable[[KeyPath, FanIn], FanIn],
     check: Callable[[list[str]], None] = lambda paths: None,
-) -> FanInTree | FanInFn:
+) -> Kind:
     def of_tree(tree: FanInTree) -> FanInTree:
         check([path_name(path) for path in flatten_fan_in(tree)])
         return jax.tree_util.tree_map_with_path(function, tree)
 
     if is_function(fan_in):
-        return lambda tree: of_tree(fan_in(tree))
+        function_of_tree = cast(Callable, fan_in)
+        return cast(Kind, lambda tree: of_tree(function_of_tree(tree)))
     return of_tree(fan_in)
 
 

@@ -73,7 +73,7 @@ def flatten_fan_in(fan_in: FanInTree) -> dict[KeyPath, FanIn]:
     specs = dict(jax.tree_util.tree_leaves_with_path(fan_in))
     for path, spec in specs.items():
         if not isinstance(spec, FanIn):
-            where = f"leaf `{path_name(path)}` of the FanIn tree" if path else "`fan_in`"
+            where = f"Leaf `{path_name(path)}` of the FanIn tree" if path else "`fan_in`"
             raise TypeError(
                 f"{where} is {_short(spec)}, not a gc_optax.FanIn: give a tree of FanIn, such as "
                 "gc_optax.fan_in_by_name(params), or a function that returns one."

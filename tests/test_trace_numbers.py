@@ -13,6 +13,7 @@ import optax
 import pytest
 
 import gc_optax
+from gc_optax._nnx import as_function_of_params
 from tests.trace_cases import CASES
 
 LINEAR = (
@@ -56,10 +57,10 @@ def test_centralizing_equals_the_gradient_of_centred_inputs(name):
         return jnp.asarray(rng.uniform(0.5, 2.0, leaf.shape), leaf.dtype)
 
     args = jax.tree.map(filled, args)
-    leaves, structure = jax.tree.flatten(gc_optax._nnx.as_function_of_params(fn, params)[1])
+    leaves, structure = jax.tree.flatten(as_function_of_params(fn, params)[1])
     leaves = [filled(leaf) if hasattr(leaf, "shape") else leaf for leaf in leaves]
     kernel = leaves[index]
-    of_arrays, _, state = gc_optax._nnx.as_function_of_params(fn, params)
+    of_arrays, _, state = as_function_of_params(fn, params)
     state = jax.tree.map(filled, state)
 
     def outputs(kernel):

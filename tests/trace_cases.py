@@ -52,7 +52,7 @@ def haiku(build: Callable[..., Any], *args, **expected) -> Case:
     return lambda p, s, *a: transformed.apply(p, s, *a)[0], params, (state, *args), paths(expected)
 
 
-def equinox(module: eqx.Module, *args, call=lambda m, *a: m(*a), **expected) -> Case:
+def equinox(module: Any, *args, call=lambda m, *a: m(*a), **expected) -> Case:
     return call, module, args, paths(expected)
 
 
@@ -347,7 +347,7 @@ def linen_dense_general_and_einsum():
 
 @case
 def linen_dense_general_with_batch_dims():
-    module = nn.DenseGeneral(7, axis=-1, batch_dims=0)
+    module = nn.DenseGeneral(7, axis=-1, batch_dims=(0,))
     return linen(module, f32(4, 3, 5), kernel=((1,), (0,)))
 
 
@@ -754,7 +754,8 @@ def equinox_filter_vmap_ensemble():
 @case
 def haiku_layer_stack():
     def net(x):
-        return hk.experimental.layer_stack(3)(lambda x: jnp.tanh(hk.Linear(4)(x)))(x)
+        layer_stack = hk.experimental.layer_stack(3)  # pyright: ignore[reportPrivateImportUsage]
+        return layer_stack(lambda x: jnp.tanh(hk.Linear(4)(x)))(x)
 
     fn, params, args, _ = haiku(net, f32(2, 4))
     return fn, params, args, {"__layer_stack_no_per_layer/linear/w": ((1,), (0,))}

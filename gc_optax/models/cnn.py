@@ -1,0 +1,64 @@
+"""A small convolutional network with group normalisation."""
+
+from collections.abc import Sequence
+
+import jax
+from flax import nnx
+
+from gc_optax.models._patches import convolve_by_patches
+
+
+class CNN(nnx.Module):
+    """Two 3x3 convolutions, each normalised, rectified and pooled by 2; two dense layers.
+
+    Args:
+        input_shape: The shape of one image, `(height, width, channels)`; 4 x 4 pixels or more.
+        classes: The number of logits.
+        channels: The number of filters of the first convolution, a multiple of 4; the second has
+            twice as many.
+        width: The number of units of the hidden dense layer.
+        rngs: The source of the initial weights.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from gc_optax.models import CNN
+        >>> CNN((8, 8, 1), 10, rngs=nnx.Rngs(0))(jnp.zeros((2, 8, 8, 1))).shape
+        (2, 10)
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        classes: int,
+        *,
+        channels: int = 16,
+        width: int = 64,
+        rngs: nnx.Rngs,
+    ):
+        height, breadth, depth = input_shape
+        flat = (height // 4) * (breadth // 4) * 2 * channels
+        # The norm has a bias of its own, which would make the convolution's redundant.
+        conv = {"use_bias": False, "conv_general_dilated": convolve_by_patches, "rngs": rngs}
+        self.conv1 = nnx.Conv(depth, channels, (3, 3), **conv)
+        self.norm1 = nnx.GroupNorm(channels, num_groups=4, rngs=rngs)
+        self.conv2 = nnx.Conv(channels, 2 * channels, (3, 3), **conv)
+        self.norm2 = nnx.GroupNorm(2 * channels, num_groups=4, rngs=rngs)
+        self.dense = nnx.Linear(flat, width, rngs=rngs)
+        self.head = nnx.Linear(width, classes, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Logits of shape `(batch, classes)` for images `(batch, height, width, channels)`."""
+        x = _pool(nnx.relu(self.norm1(self.conv1(x))))
+        x = _pool(nnx.relu(self.norm2(self.conv2(x))))
+        x = x.reshape(x.shape[0], -1)
+        x = nnx.relu(self.dense(x))
+        return self.head(x)
+
+
+def _pool(x: jax.Array) -> jax.Array:
+    """Averages over squares of 2 x 2 pixels; an odd last row or column is dropped."""
+    batch, height, breadth, channels = x.shape
+    height, breadth = height // 2, breadth // 2
+    squares = x[:, : 2 * height, : 2 * breadth].reshape(batch, height, 2, breadth, 2, channels)
+    return squares.mean((2, 4))

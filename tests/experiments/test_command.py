@@ -1,0 +1,387 @@
+import csv
+import importlib.util
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from gc_optax.experiments import _training as training
+from gc_optax.experiments import main
+from gc_optax.experiments._config import Config
+
+ARMS = ("none", "gc", "optax")
+RATES = (0.02, 0.1)
+TINY = ["compare", "--model", "mlp", "--seeds", "2", "--epochs", "3", "--batch-size", "200"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small sweep: its folder and what the command printed."""
+    folder = tmp_path_factory.mktemp("runs") / "sweep"
+    command = [*TINY, "--learning-rate", "0.02", "0.1", "--output", str(folder)]
+    done = subprocess.run(
+        [sys.executable, "-m", "gc_optax.experiments", *command],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout, done.stderr
+
+
+def record_of(folder):
+    return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+
+
+def rows_of(folder):
+    with (folder / "metrics.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_its_four_files_and_names_the_folder(run):
+    folder, out, _ = run
+    names = ["curves.png", "learning_rates.png", "metrics.csv", "run.json"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert f"Run folder: {folder}\n  {', '.join(names)}\n" in out
+
+
+def test_the_csv_has_one_row_per_arm_rate_seed_and_epoch(run):
+    rows = rows_of(run[0])
+    assert list(rows[0]) == [
+        "arm",
+        "learning_rate",
+        "seed",
+        "epoch",
+        "train_loss",
+        "train_accuracy",
+        "test_loss",
+        "test_accuracy",
+    ]
+    keys = [(r["arm"], float(r["learning_rate"]), int(r["seed"]), int(r["epoch"])) for r in rows]
+    expected = [(a, r, s, e) for r in RATES for a in ARMS for s in (0, 1) for e in (1, 2, 3)]
+    assert keys == expected
+    assert all(0 <= float(row["test_accuracy"]) <= 1 for row in rows)
+
+
+def test_the_record_has_configuration_versions_device_and_times(run):
+    folder, _, _ = run
+    record = record_of(folder)
+    assert record["complete"] is True
+    assert record["command"][:2] == ["gc-optax", "compare"]
+    assert record["config"] == {
+        "dataset": "digits",
+        "model": "mlp",
+        "optimizer": "sgd",
+        "placement": "gradient",
+        "arms": list(ARMS),
+        "seeds": 2,
+        "seed": 0,
+        "epochs": 3,
+        "batch_size": 200,
+        "learning_rate": list(RATES),
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+    }
+    assert record["chains"]["gc"] == "gc_optax.centralize(), optax.sgd(learning_rate, momentum=0.9)"
+    assert {"python", "jax", "jaxlib", "flax", "optax", "gc_optax"} <= set(record["versions"])
+    assert record["device"]["platform"] in ("cpu", "gpu", "tpu")
+    assert list(record["wall_times"]) == list(ARMS)
+    assert record["wall_times"]["none"]["epoch_ratio_to_none"] == 1
+    for times in record["wall_times"].values():
+        assert 0 < times["epoch"] < times["run"] < record["total_seconds"]
+        assert 0 < times["compile"] < record["total_seconds"]
+
+
+def test_the_records_statistics_are_those_of_the_csv(run):
+    folder, _, _ = run
+    rows = rows_of(folder)
+
+    def values(arm, rate, metric):
+        chosen = (r for r in rows if r["arm"] == arm and float(r["learning_rate"]) == rate)
+        return np.array([float(row[metric]) for row in chosen]).reshape(2, 3)  # seeds, epochs
+
+    cells = record_of(folder)["results"]
+    assert [(c["arm"], c["learning_rate"]) for c in cells] == [(a, r) for r in RATES for a in ARMS]
+    for cell in cells:
+        assert (cell["epochs"], cell["finished"], cell["diverged_seeds"]) == (3, True, 0)
+        for metric in ("train_loss", "test_accuracy"):
+            mine = values(cell["arm"], cell["learning_rate"], metric)
+            base = values("none", cell["learning_rate"], metric)
+            assert cell[metric]["mean"] == pytest.approx(mine.mean(0))
+            # Of two values, the standard error is half their distance.
+            error = np.abs(mine[0] - mine[1]) / 2
+            assert cell[metric]["standard_error"] == pytest.approx(error)
+            differences = cell[metric]["difference_from_none"]
+            if cell["arm"] == "none":
+                assert differences == [None, None, None]
+            else:
+                assert [d["mean"] for d in differences] == pytest.approx((mine - base).mean(0))
+                assert all(d["low"] <= d["mean"] <= d["high"] for d in differences)
+
+
+@pytest.mark.parametrize("name", ["curves.png", "learning_rates.png"])
+def test_the_plots_are_images(run, name):
+    content = (run[0] / name).read_bytes()
+    assert content.startswith(b"\x89PNG\r\n")
+    assert len(content) > 10_000
+
+
+def test_the_tables_show_what_the_record_has(run):
+    folder, out, _ = run
+    assert "26,122 parameters" in out
+    assert "Test accuracy, %" in out
+    assert "Test loss" in out
+    assert "Wall time, s" in out
+    assert "Mean ± standard error over 2 seeds, 0 to 1." in out
+    for cell in record_of(folder)["results"]:
+        accuracy = cell["test_accuracy"]
+        for epoch in (0, 1, 2):
+            mean, error = accuracy["mean"][epoch], accuracy["standard_error"][epoch]
+            assert f"{100 * mean:.2f} ± {100 * error:.2f}" in out
+        if cell["arm"] != "none":
+            last = accuracy["difference_from_none"][-1]
+            mean, low, high = (100 * last[name] for name in ("mean", "low", "high"))
+            assert f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]" in out
+
+
+def test_without_a_terminal_progress_is_one_plain_line_per_finished_cell(run):
+    _, _, err = run
+    lines = err.splitlines()
+    assert len(lines) == len(ARMS) * len(RATES)
+    assert all("test accuracy" in line and "after 3 epochs" in line for line in lines)
+    assert "\x1b" not in err
+
+
+def test_a_folder_that_holds_a_run_is_refused_in_one_line_and_stays_as_it_is(run, capsys):
+    folder, _, _ = run
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert main([*TINY, "--output", str(folder)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        f"gc-optax: --output must not hold a run, but {folder} has run.json: name another folder, "
+        "or move that one away.\n"
+    )
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_without_output_the_folder_is_made_under_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([*TINY, "--arms", "gc", "--epochs", "1", "--seeds", "1"]) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.endswith("_digits-mlp-sgd")
+    out = capsys.readouterr().out
+    assert f"Run folder: runs/{folder.name}" in out
+    # One seed has no error, one arm no difference, and one learning rate no plot against it.
+    assert "One seed, 0: no error can be given." in out
+    assert "minus none" not in out
+    assert not (folder / "learning_rates.png").exists()
+    assert record_of(folder)["results"][0]["test_accuracy"]["standard_error"] == [None]
+
+
+def test_an_interrupted_run_keeps_what_is_finished_and_says_so(tmp_path, monkeypatch, capsys):
+    run = training.Trainer.run
+
+    def interrupted(self, arm, learning_rate):
+        for number, result in enumerate(run(self, arm, learning_rate)):
+            if (arm, number) == ("gc", 2):
+                raise KeyboardInterrupt
+            yield result
+
+    monkeypatch.setattr(training.Trainer, "run", interrupted)
+    assert main([*TINY, "--output", str(tmp_path / "run")]) == 130
+    out, err = capsys.readouterr()
+    assert "interrupted: 5 of 9 epochs are kept" in err
+    assert "not run" in out
+    record = record_of(tmp_path / "run")
+    assert record["complete"] is False
+    cells = [(c["arm"], c["epochs"], c["finished"]) for c in record["results"]]
+    assert cells == [("none", 3, True), ("gc", 2, False)]
+    assert len(rows_of(tmp_path / "run")) == 2 * (3 + 2)
+    names = ["curves.png", "metrics.csv", "run.json"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == names
+
+
+def test_a_run_interrupted_before_its_first_epoch_leaves_an_incomplete_record(
+    tmp_path, monkeypatch, capsys
+):
+    def interrupted(self, arm):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.Trainer, "compile", interrupted)
+    assert main([*TINY, "--output", str(tmp_path / "run")]) == 130
+    assert "interrupted: 0 of 9 epochs are kept" in capsys.readouterr().err
+    record = record_of(tmp_path / "run")
+    assert record["complete"] is False
+    assert record["results"] == []
+
+
+def test_a_diverged_run_is_counted_in_the_table_and_the_record(tmp_path, capsys):
+    command = [*TINY, "--arms", "none", "gc", "--learning-rate", "0.05", "1e12"]
+    assert main([*command, "--output", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("2 of 2") == 4  # two arms, in two tables
+    assert "2 seeds diverged" in err
+    assert "counts as wrong" in out
+    cells = record_of(tmp_path)["results"]
+    assert [cell["diverged_seeds"] for cell in cells] == [0, 0, 2, 2]
+    assert cells[2]["test_loss"]["mean"][-1] is None
+    assert cells[2]["test_accuracy"]["mean"][-1] == 0
+    assert math.isnan(float(rows_of(tmp_path)[-1]["test_loss"]))
+
+
+BAD_OPTIONS = {
+    "--seeds 0": "gc-optax: --seeds must be a whole number of at least 1, got 0.",
+    "--seeds two": "gc-optax compare: argument --seeds: must be a whole number, got 'two'; see "
+    "gc-optax compare --help",
+    "--seeds 1.5": "gc-optax compare: argument --seeds: must be a whole number, got '1.5'; see "
+    "gc-optax compare --help",
+    "--seed -1": "gc-optax: --seed must be at least 0, and the last seed at most 2147483647, got "
+    "-1 as the first of 8.",
+    "--epochs 0": "gc-optax: --epochs must be a whole number of at least 1, got 0.",
+    "--batch-size -5": "gc-optax: --batch-size must be a whole number of at least 1, got -5.",
+    "--batch-size 1001": "gc-optax: --batch-size must be at most 1000, the number of training "
+    "images of digits, got 1001.",
+    "--learning-rate 0.1 fast": "gc-optax compare: argument --learning-rate: must be a number, got "
+    "'fast'; see gc-optax compare --help",
+    "--learning-rate 0": "gc-optax: --learning-rate must be a positive number that float32 can "
+    "hold, got 0.0.",
+    "--learning-rate 0.1 0.10": "gc-optax: --learning-rate has 0.1 more than once.",
+    "--learning-rate": "gc-optax compare: argument --learning-rate: expected at least one "
+    "argument; see gc-optax compare --help",
+    "--weight-decay -1": "gc-optax: --weight-decay must be a finite number of at least 0, got "
+    "-1.0.",
+    "--momentum 1": "gc-optax: --momentum must be at least 0 and less than 1, got 1.0.",
+    "--optimizer adam --momentum 0.5": "gc-optax: --momentum belongs to the optimizer sgd; adam "
+    "does not have it.",
+    "--arms none none": "gc-optax: --arms has none more than once.",
+    "--arms best": "gc-optax: --arms must be one of none, gc, gcc, optax; got best.",
+    "--dataset mnist": "gc-optax: --dataset must be one of digits; got mnist.",
+    "--model resnet": "gc-optax: --model must be one of mlp, cnn; got resnet.",
+    "--optimizer lion": "gc-optax: --optimizer must be one of sgd, adam, adamw; got lion.",
+    "--placement loss": "gc-optax: --placement must be one of gradient, update; got loss.",
+    "--speed 3": "gc-optax: unrecognized arguments: --speed 3; see gc-optax --help",
+    "--output": "gc-optax compare: argument --output: expected one argument; see "
+    "gc-optax compare --help",
+}
+
+
+@pytest.mark.parametrize("options", BAD_OPTIONS)
+def test_a_bad_option_gives_one_line_and_exit_code_2(options, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", *options.split()]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == BAD_OPTIONS[options] + "\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_command_gives_one_line_and_exit_code_2(capsys):
+    assert main(["compar"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "invalid choice: 'compar'" in err
+
+
+def test_help_names_every_option_and_its_default(capsys):
+    assert main(["compare", "--help"]) == 0
+    out = capsys.readouterr().out
+    for setting in vars(Config()):
+        assert f"--{setting.replace('_', '-')} " in out
+    assert "(default: 8)" in out
+    assert "(default: none gc optax)" in " ".join(out.split())
+
+
+def test_without_a_command_the_help_is_shown(capsys):
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert "compare" in out
+    assert "inspect" in out
+
+
+def test_version_is_that_of_the_package(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == "gc-optax 0.1.0\n"
+
+
+def test_inspect_shows_the_axes_of_a_network(capsys):
+    assert main(["inspect"]) == 0
+    default = capsys.readouterr().out
+    assert main(["inspect", "cnn"]) == 0
+    assert capsys.readouterr().out == default
+    assert "conv2/kernel  (3, 3, 16, 32)  0, 1, 2     144  " in default
+    assert "13,584 of 13,754 parameters (98.8%), in 4 of 10 leaves, are centralized." in default
+
+
+def test_inspect_names_the_networks_it_knows(capsys):
+    assert main(["inspect", "resnet"]) == 2
+    assert capsys.readouterr().err == "gc-optax: MODEL must be one of mlp, cnn; got resnet.\n"
+
+
+def test_a_missing_package_gives_one_line_that_says_what_to_install(monkeypatch, capsys):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "sklearn" else find(name)
+    )
+    assert main(["compare"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "gc-optax: sklearn not found: the command needs an extra, "
+        'pip install "gc-optax[experiments]"\n'
+    )
+
+
+def test_importing_the_library_imports_neither_the_experiments_nor_their_packages():
+    code = (
+        "import sys, gc_optax; print([name for name in ('flax', 'matplotlib', 'rich', 'sklearn', "
+        "'gc_optax.experiments', 'gc_optax.models') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="sends a signal as a terminal does")
+def test_control_c_ends_the_command_and_keeps_the_finished_epochs(tmp_path):
+    command = ["compare", "--model", "mlp", "--epochs", "100000", "--output", str(tmp_path / "run")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gc_optax.experiments", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "metrics.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(15)  # past compilation
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "epochs are kept" in err
+    assert "Traceback" not in err
+    assert f"Run folder: {tmp_path / 'run'}" in out
+    assert record_of(tmp_path / "run")["complete"] is False
+    assert len(rows_of(tmp_path / "run")) >= 8
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("default_promotion")
+@pytest.mark.parametrize(
+    "options",
+    ["--model cnn", "--optimizer adam --placement update", "--optimizer adamw", "--arms gc gcc"],
+)
+def test_every_option_trains(options, tmp_path, capsys):
+    command = [*TINY, *options.split(), "--weight-decay", "0.001", "--output", str(tmp_path)]
+    assert main(command) == 0
+    capsys.readouterr()
+    record = record_of(tmp_path)
+    assert record["complete"] is True
+    assert all(cell["diverged_seeds"] == 0 for cell in record["results"])
