@@ -1,3 +1,5 @@
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -45,7 +47,8 @@ def problem():
     params = model.init(jax.random.key(0), TOKENS)["params"]
 
     def loss(params, tokens):
-        return jnp.sum(model.apply({"params": params}, tokens) ** 2)
+        logits: Any = model.apply({"params": params}, tokens)
+        return jnp.sum(logits**2)
 
     return params, loss
 

@@ -374,9 +374,10 @@ def linen_lstm_and_gru():
 
     class Cells(nn.Module):
         @nn.compact
-        def __call__(self, x):
-            x = nn.RNN(nn.LSTMCell(4, name="lstm"))(x)
-            return nn.RNN(nn.GRUCell(4, name="gru"))(x)
+        def __call__(self, x: Any):
+            for cell in (nn.LSTMCell(4, name="lstm"), nn.GRUCell(4, name="gru")):
+                x = nn.RNN(cell)(x)
+            return x
 
     expected = {f"lstm__{n}__kernel": (0,) for n in lstm} | {f"gru__{n}__kernel": (0,) for n in gru}
     return linen(Cells(), f32(2, 7, 3), **expected)

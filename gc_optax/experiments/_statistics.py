@@ -53,4 +53,4 @@ def paired_difference(
 
 def diverged(losses: np.ndarray) -> np.ndarray:
     """Which seeds had a loss that is not finite, given losses of shape `(epochs, seeds)`."""
-    return ~np.isfinite(losses).all(axis=0)
+    return np.asarray(~np.isfinite(losses).all(axis=0))
