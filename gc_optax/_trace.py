@@ -42,7 +42,8 @@ def fan_in_by_trace(
             module.
         *args: Further arguments of `fn`. Arrays and `jax.ShapeDtypeStruct` in them stand for
             data; anything else (flags, strings, functions) is passed as it is. If there is no
-            array among them, arrays that `fn` closes over are the data, or else those it makes.
+            array among them, arrays that `fn` closes over are the data, or else those it makes;
+            otherwise those are constants, such as masks and frozen weights.
         **kwargs: The same, by keyword.
 
     Returns:
@@ -71,6 +72,9 @@ def fan_in_by_trace(
         outputs.n_main,
         has_inputs=any(map(_is_data, jax.tree.leaves((args, kwargs)))),
     )
+    are_gradients = outputs.look_like_gradients and any(
+        record.is_backward for found in records.values() for record in found
+    )
     results: list[FanIn] = []
     conflicts: list[str] = []
     for index, (path, leaf) in enumerate(leaves):
@@ -80,10 +84,10 @@ def fan_in_by_trace(
         fan_in, conflict = verdict(leaf.shape, records.get(index, []), levels)
         if conflict:
             conflicts.append(f"{leaf_name(path, leaf)} has {conflict}")
-        elif fan_in.axes and outputs.are_gradients:
+        elif fan_in.axes and are_gradients:
             fan_in = FanIn((), "not known, since `fn` seems to return gradients")
         results.append(fan_in)
-    _warn(conflicts, outputs)
+    _warn(conflicts, are_gradients)
     return jax.tree.unflatten(structure, results)
 
 
@@ -102,10 +106,9 @@ class _Outputs:
         # Auxiliary outputs may hold gradients, since only the loss decides.
         shapes = [leaf.shape for leaf in jax.tree.leaves(params) if _is_array(leaf)]
         given = [jnp.shape(leaf) for leaf in self.leaves[: self.n_main]]
-        self.could_be_gradients = any(
+        self.look_like_gradients = any(
             given[i : i + len(shapes)] == shapes for i in range(len(given) - len(shapes) + 1)
         )
-        self.are_gradients = self.could_be_gradients and len(shapes) > 1
 
 
 def _traced(fn: Callable[..., Any], arguments: PyTree) -> tuple[Any, _Outputs]:
@@ -153,7 +156,8 @@ def _interpreted(
     inputs += [interpreter.frozen(v) for v in jaxpr.invars[len(indices) : n_fixed]]
     inputs += [Value(data=True, uniform=is_one(v)) for v in jaxpr.invars[n_fixed:]]
     constants = [
-        Value(data=not has_inputs and not is_one(v), uniform=is_one(v)) for v in jaxpr.constvars
+        interpreter.frozen(v) if has_inputs else Value(data=not is_one(v), uniform=is_one(v))
+        for v in jaxpr.constvars
     ]
     outputs = interpreter.run(jaxpr, inputs, constants)
     for output in outputs:
@@ -181,9 +185,9 @@ def _is_data(leaf: Any) -> bool:
     )
 
 
-def _warn(conflicts: Sequence[str], outputs: _Outputs) -> None:
+def _warn(conflicts: Sequence[str], are_gradients: bool) -> None:
     """One warning for all that was left alone for want of a single answer."""
-    if not conflicts and not outputs.are_gradients:
+    if not conflicts and not are_gradients:
         return
     sentences = []
     if conflicts:
@@ -192,7 +196,7 @@ def _warn(conflicts: Sequence[str], outputs: _Outputs) -> None:
             "A parameter can only be centralized over one set of axes, so this is left alone: "
             f"{shown}."
         )
-    if outputs.could_be_gradients:
+    if are_gradients:
         sentences.append(
             "`fn` seems to return gradients, whose computation uses each parameter transposed: "
             "trace the forward pass or the loss instead."

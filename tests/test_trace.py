@@ -256,12 +256,65 @@ def test_function_that_returns_gradients_is_told_apart():
     assert axes(fan_in) == {"w1": (), "w2": ()}
 
 
-def test_conflict_in_the_gradient_of_one_leaf_says_so():
+def test_function_that_returns_the_gradient_of_one_leaf_is_told_apart():
     def loss(w, x):
         return jnp.sum(jnp.tanh(jnp.tanh(x @ w) @ w))
 
-    with pytest.warns(UserWarning, match="conflicting uses.*seems to return gradients"):
-        gc_optax.fan_in_by_trace(jax.grad(loss), f32(4, 4), f32(3, 4))
+    with pytest.warns(UserWarning, match="`fn` seems to return gradients"):
+        spec = gc_optax.fan_in_by_trace(jax.grad(loss), f32(4, 4), f32(3, 4))
+    assert spec == gc_optax.FanIn((), "not known, since `fn` seems to return gradients")
+
+
+def test_backward_pass_inside_the_function_does_not_count_beside_the_forward_pass():
+    def force(p, x):
+        return jax.grad(lambda x: (x @ p["a"]).sum())(x)
+
+    assert gc_optax.fan_in_by_trace(force, {"a": f32(4, 6)}, f32(2, 4))["a"].axes == (0,)
+
+
+def test_parameter_that_only_a_backward_pass_uses_is_left_alone():
+    def pull_back(p, y):
+        _, pull = jax.vjp(lambda x: jnp.tanh(x) @ p["a"], jnp.ones((2, 4)))
+        return pull(y)[0]
+
+    fan_in = gc_optax.fan_in_by_trace(pull_back, {"a": f32(4, 6)}, f32(2, 6))
+    assert fan_in["a"] == gc_optax.FanIn((), "used in a backward pass only")
+
+
+def test_blocks_that_an_index_chooses_along_the_fan_in_are_a_conflict():
+    def blocks(w, x):
+        w = w.reshape(3, 4, 5)
+        return jnp.stack([x[:, k] @ w[k] for k in range(3)], axis=1)
+
+    with pytest.warns(UserWarning, match="an axis is contracted in part only"):
+        assert gc_optax.fan_in_by_trace(blocks, f32(12, 5), f32(2, 3, 4)).axes == ()
+
+
+def test_product_of_parameters_by_multiplying_and_summing_is_left_alone():
+    def fn(p, x):
+        return x @ (p["a"][:, None, :] * p["b"][None]).sum(-1)
+
+    fan_in = gc_optax.fan_in_by_trace(fn, {"a": f32(4, 3), "b": f32(6, 3)}, f32(2, 4))
+    assert axes(fan_in) == {"a": (), "b": ()}
+
+
+@pytest.mark.parametrize(
+    "side_output", [lambda y: y, lambda y: jax.lax.stop_gradient(y)], ids=["aux", "stopped"]
+)
+def test_table_that_only_a_side_output_contracts_is_left_alone(side_output):
+    def fn(p, x):
+        side = side_output(x @ p.T)
+        return ((x + p) ** 2).sum(), side
+
+    assert gc_optax.fan_in_by_trace(fn, f32(5, 4), f32(2, 5, 4)).axes == ()
+
+
+def test_printing_a_parameter_is_no_use():
+    def fn(w, x):
+        jax.debug.print("{} {}", w, x)
+        return x @ w
+
+    assert gc_optax.fan_in_by_trace(fn, f32(4, 6), f32(3, 4)).axes == (0,)
 
 
 def test_dead_code_and_stopped_gradients_do_not_count():

@@ -11,14 +11,10 @@ from gc_optax._tracing.interpreter import DEFAULT, RULES, UNIFORM
 # Primitives that only one end of the supported range of JAX has, or that another release renamed.
 OF_OTHER_VERSIONS = {
     "bessel_i1e",
-    "copy_p",
     "log2",
-    "mesh_cast",
     "one_minus_square",
     "pbroadcast",
-    "pcast",
     "polynomial",
-    "psum2",
     "pvary",
     "unstack",
 }

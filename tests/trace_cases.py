@@ -1051,3 +1051,116 @@ def kernels_joined_before_one_product():
         return x @ jnp.concatenate([p["q"], p["k"], jnp.zeros((4, 1))], axis=1)
 
     return layer, {"q": f32(4, 3), "k": f32(4, 2)}, (f32(2, 4),), {"q": (0,), "k": (0,)}
+
+
+@case
+def low_rank_adapter_on_a_weight_that_is_closed_over():
+    base = jnp.ones((4, 6))
+
+    def layer(p, x):
+        return x @ (base + p["a"] @ p["b"])
+
+    return layer, {"a": f32(4, 2), "b": f32(2, 6)}, (f32(3, 4),), {"a": (0,), "b": (0,)}
+
+
+@case
+def weight_decomposed_adapter():
+    def layer(p, x):
+        v = p["w"] + p["a"] @ p["b"]
+        return x @ (p["m"] * v / jnp.linalg.norm(v, axis=0, keepdims=True))
+
+    params = {"w": f32(4, 6), "a": f32(4, 2), "b": f32(2, 6), "m": f32(1, 6)}
+    return layer, params, (f32(3, 4),), {"w": (0,), "a": (0,), "b": (0,)}
+
+
+@case
+def kernels_stacked_and_mapped():
+    def experts(p, x):
+        return jax.vmap(lambda w, x: jnp.tanh(x @ w))(jnp.stack(p), x)
+
+    return experts, [f32(4, 5), f32(4, 5)], (f32(2, 3, 4),), {"0": (0,), "1": (0,)}
+
+
+@case
+def initial_state_tiled_over_the_batch():
+    def run(p, x):
+        return jnp.tanh(x @ p["i"] + jnp.tile(p["h0"], (x.shape[0], 1)) @ p["h"])
+
+    params = {"i": f32(3, 4), "h": f32(4, 4), "h0": f32(1, 4)}
+    return run, params, (f32(2, 3),), {"i": (0,), "h": (0,)}
+
+
+@case
+def haiku_embedding_by_one_hot():
+    def net(tokens):
+        return hk.Linear(3)(hk.Embed(11, 4, lookup_style="ONE_HOT")(tokens))
+
+    return haiku(net, i32(2, 5), linear__w=(0,))
+
+
+@case
+def codebook_of_a_vector_quantizer():
+    def quantize(p, x):
+        z = x @ p["w"]
+        distances = (p["codes"] ** 2).sum(-1) - 2 * z @ p["codes"].T
+        codes = jax.nn.one_hot(distances.argmin(-1), 9) @ p["codes"]
+        return ((jax.lax.stop_gradient(z) - codes) ** 2).mean() + (z**2).mean()
+
+    return quantize, {"w": f32(6, 4), "codes": f32(9, 4)}, (f32(5, 6),), {"w": (0,)}
+
+
+@case
+def axial_position_embeddings():
+    def layer(p, x):
+        position = (p["rows"][:, None] + p["columns"][None]).reshape(20, 8)
+        return (x + position) @ p["w"]
+
+    params = {"rows": f32(4, 8), "columns": f32(5, 8), "w": f32(8, 3)}
+    return layer, params, (f32(2, 20, 8),), {"w": (0,)}
+
+
+@case
+def gain_before_a_reshape():
+    def layer(p, x):
+        return x @ (p["v"] * p["g"]).reshape(36, 6)
+
+    params = {"v": f32(3, 3, 4, 6), "g": f32(1, 1, 1, 6)}
+    return layer, params, (f32(2, 36),), {"v": (0, 1, 2)}
+
+
+@case
+def forces_as_the_gradient_by_the_input():
+    def loss(p, x, forces):
+        def energy(x):
+            return (jax.nn.relu(x @ p["w1"]) @ p["w2"]).sum()
+
+        return ((jax.grad(energy)(x) + forces) ** 2).mean() + energy(x)
+
+    params = {"w1": f32(4, 6), "w2": f32(6, 1)}
+    return loss, params, (f32(2, 4), f32(2, 4)), {"w1": (0,), "w2": (0,)}
+
+
+@case
+def gradient_penalty_through_checkpointed_layers():
+    def loss(p, x):
+        layer = jax.checkpoint(lambda w, x: jnp.tanh(x @ w))
+
+        def critic(x):
+            return jax.lax.scan(lambda x, w: (layer(w, x), None), x, p)[0].sum()
+
+        return (jax.grad(critic)(x) ** 2).sum() + critic(x)
+
+    return loss, f32(3, 4, 4), (f32(2, 4),), {"": ((1,), (0,))}
+
+
+@case
+def inner_loop_of_meta_learning():
+    def loss(p, x, y):
+        def inner(p):
+            return ((jnp.tanh(x @ p["w1"]) @ p["w2"] - y) ** 2).mean()
+
+        adapted = jax.tree.map(lambda w, g: w - 0.1 * g, p, jax.grad(inner)(p))
+        return ((jnp.tanh(x @ adapted["w1"]) @ adapted["w2"] - y) ** 2).mean()
+
+    params = {"w1": f32(4, 6), "w2": f32(6, 2)}
+    return loss, params, (f32(3, 4), f32(3, 2)), {"w1": (0,), "w2": (0,)}

@@ -1,6 +1,5 @@
 """Primitives that sum products: here a parameter shows its fan-in."""
 
-import math
 from collections.abc import Callable, Collection, Sequence
 
 from gc_optax._tracing import layout as lay
@@ -8,6 +7,7 @@ from gc_optax._tracing.control_flow import merge_lost, unknown
 from gc_optax._tracing.interpreter import Interpreter, rule, shape_of
 from gc_optax._tracing.layout import Layout
 from gc_optax._tracing.records import Kind
+from gc_optax._tracing.structure import lookup
 from gc_optax._tracing.values import CONSTANT, MAIN, Bond, Value
 
 
@@ -26,6 +26,9 @@ def contract(
     for leaf, primitive in weight.lost.items():
         self.record(leaf, "lost", node, text=primitive)
     in_product = {leaf for bond in weight.bonds if not bond.is_weight for leaf, _ in bond.ends}
+    summed = {leaf for leaf, layout in weight.layouts.items() if leaf >= 0 and layout.summed}
+    if len(summed) > 1:  # `(A[:, None] * B).sum(-1)`: a product of parameters by other means
+        in_product |= summed
     next_to_data = []
     for leaf, layout in weight.layouts.items():
         axes = layout.axes(contracted)
@@ -49,6 +52,8 @@ def _dot_general(self: Interpreter, eqn, operands):
     for side, value in enumerate(operands):
         other = operands[1 - side]
         if not value.data and (other.data or (repeated[1 - side] and not repeated[side])):
+            if other.one_hot:
+                return lookup(self, eqn, value, operands)
             outputs = contract(
                 self,
                 eqn,
@@ -99,7 +104,9 @@ def _product(self: Interpreter, eqn, operands, contracting, batching) -> Value:
                 ends[side].append((leaf, axes))
     if any(value.lost for value in sides):
         return merge_lost(operands, eqn.primitive.name)
-    bonds = frozenset(Bond((one, other)) for one in ends[0] for other in ends[1])
+    bonds = frozenset(
+        Bond((one, other), stack=self.place()) for one in ends[0] for other in ends[1]
+    )
     return Value(
         layouts=layouts,
         bonds=bonds.union(*(value.bonds for value in sides)),
@@ -147,7 +154,7 @@ def _conv_general_dilated(self: Interpreter, eqn, operands):
 def _group_axes(features: lay.Dim, groups: int) -> frozenset[int]:
     """Axes that make up the groups, where a vmap has turned its axis into groups."""
     for n in range(1, len(features)):
-        if math.prod(piece.size for piece in features[:n]) == groups:
+        if lay.size_of(features[:n]) == groups:
             axes = frozenset(axis for piece in features[:n] for axis in piece.axes)
             rest = frozenset(axis for piece in features[n:] for axis in piece.axes)
             return axes - rest

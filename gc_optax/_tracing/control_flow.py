@@ -62,6 +62,8 @@ def unknown(self: Interpreter, eqn, operands: list[Value]) -> list[Value]:
     name = eqn.primitive.name
     if any(value.data for value in operands):
         outputs = self.data_outputs(eqn, operands)
+        if not outputs:  # a print
+            return outputs
         for value in operands:
             for leaf in [*value.layouts, *value.lost]:
                 self.record(leaf, "lost", outputs[0], text=value.lost.get(leaf, name))
@@ -136,9 +138,9 @@ def _while(self: Interpreter, eqn, operands):
 def _row(value: Value, var) -> Value:
     """One of the rows that a scan goes through: its leading axis tells copies of a layer apart."""
     if value.is_weight:
-        return value.map(lambda layout: layout.pick(layout.dims[1:]), "scan")
+        return value.map(lambda layout: layout.choose(layout.dims[1:], [0]), "scan")
     uniform = all(size == 1 for size in shape_of(var))
-    return Value(data=value.data, uniform=uniform, sources=[(value, MAIN)])
+    return Value(data=value.data, uniform=uniform, one_hot=value.one_hot, sources=[(value, MAIN)])
 
 
 def _loop(self: Interpreter, carry: Sequence[Value], step, shapes) -> list[Value]:

@@ -1,5 +1,7 @@
 """Elementwise primitives: weights combine, and with data they become part of the activations."""
 
+import dataclasses
+
 from gc_optax._tracing.interpreter import UNIFORM, Interpreter, rule, shape_of
 from gc_optax._tracing.values import STATISTIC, Value, merge
 
@@ -51,7 +53,8 @@ def _scale(self: Interpreter, eqn, operands):
 
 def _varies(weights: list[Value], shape) -> bool:
     """Whether the product is still about the weights, and not about the data broadcast by one."""
-    return bool(weights) and len(shape) > 1 and not all(value.uniform for value in weights)
+    is_matrix = sum(size > 1 for size in shape) > 1
+    return is_matrix and not all(value.uniform for value in weights)
 
 
 @rule("add", "sub", "add_any")
@@ -61,7 +64,7 @@ def _add(self: Interpreter, eqn, operands):
     output = merge(operands, shape_of(eqn.outvars[0]), eqn.primitive.name)
     # W + A @ B: the product is a weight itself, and B is contracted with what A gives.
     if any(_is_whole(value) for value in operands):
-        output.bonds = frozenset(bond._replace(is_weight=True) for bond in output.bonds)
+        output.bonds = frozenset(dataclasses.replace(bond, is_weight=True) for bond in output.bonds)
     return [output]
 
 

@@ -24,6 +24,10 @@ DEFAULT = "(any other)"
 """The rule for primitives that have none of their own."""
 
 
+UNIFORM: set[str] = set()
+"""Primitives that make one number out of one number, or repeat it."""
+
+
 def rule(*primitives: str) -> Callable[[Rule], Rule]:
     """Registers a rule for the named primitives."""
 
@@ -49,7 +53,7 @@ class Interpreter:
     def __init__(self, constants_are_data: bool = False):
         self.records: list[Record] = []
         self._constants_are_data = constants_are_data
-        self._stack: list[Any] = []  # the equations that we are in, outermost first
+        self._stack: list[Any] = []
         self._pseudo_leaves = itertools.count(-1, -1)
 
     def run(self, jaxpr, args: Sequence[Value], constants: Iterable[Value] = ()) -> list[Value]:
@@ -75,6 +79,8 @@ class Interpreter:
                 for value, var in zip(outputs, eqn.outvars, strict=True)
             ]
         if any(value.data for value in operands):
+            if eqn.primitive.name not in RULES and any(map(_is_index, operands, eqn.invars)):
+                return RULES[DEFAULT](self, eqn, operands)  # may hold a one-hot encoding
             return self.data_outputs(eqn, operands)
         uniform = all(value.uniform for value in operands) and bool(operands)
         return [
@@ -85,9 +91,13 @@ class Interpreter:
 
     def data_outputs(self, eqn, operands: Sequence[Value]) -> list[Value]:
         """Outputs that depend on an input. A number stays one through arithmetic and broadcast."""
-        uniform = eqn.primitive.name in UNIFORM and all(value.uniform for value in operands)
+        name = eqn.primitive.name
+        uniform = name in UNIFORM and all(value.uniform for value in operands)
+        one_hot = _compares_with_positions(eqn, operands) or (
+            name in UNIFORM and len(operands) == 1 and operands[0].one_hot
+        )
         return [
-            data(operands if _has_gradient(eqn, var) else (), _is_uniform(var, uniform))
+            data(operands if _has_gradient(eqn, var) else (), _is_uniform(var, uniform), one_hot)
             for var in eqn.outvars
         ]
 
@@ -102,23 +112,33 @@ class Interpreter:
         """Records of each leaf in a weight that this was done to it."""
         if value.data:
             return
-        for leaf in [*value.layouts, *value.lost]:
+        for leaf in value.lost:
             self.record(leaf, "note", node, text=phrase)
+        for leaf, layout in value.layouts.items():
+            self.record(leaf, "note", node, text=phrase, axes=layout.axes())
         # `table @ W` of a constant table is a contraction like any other, and now seen to be one
         # that no input comes before.
-        self.follow_bonds(value, [leaf for leaf in value.layouts if leaf < 0], node, product=False)
+        constants = [leaf for leaf in value.layouts if leaf < 0]
+        self.follow_bonds(value, constants, node, is_certain=True)
 
-    def record(self, leaf: int, kind: Kind, node: Value, **details) -> None:
-        """Records a sighting; `node` is what came out of it."""
+    def record(
+        self, leaf: int, kind: Kind, node: Value, stack: tuple[Any, ...] = (), **details
+    ) -> None:
+        """Records a sighting, here unless `stack` says where; `node` is what came out of it."""
         if leaf >= 0:
-            self.records.append(Record(leaf, kind, tuple(self._stack), node, **details))
+            self.records.append(Record(leaf, kind, stack or self.place(), node, **details))
+
+    def place(self) -> tuple[Any, ...]:
+        """The equations that we are in, outermost first."""
+        return tuple(self._stack)
 
     def follow_bonds(
-        self, value: Value, start: Sequence[int], node: Value, product: bool | None = None
+        self, value: Value, start: Sequence[int], node: Value, is_certain: bool = False
     ) -> None:
         """Records the contractions between parameters, outward from the leaves next to the data.
 
-        In `x @ (W + A @ B)`, `x` is contracted with `A`, and `B` with what comes of that.
+        In `x @ (W + A @ B)`, `x` is contracted with `A`, and `B` with what comes of that. In
+        `x @ (A @ B)` that is not certain, since `B` could also be a layer that maps inputs `A`.
         """
         visited, frontier = set(start), list(start)
         while frontier:
@@ -129,8 +149,8 @@ class Interpreter:
                         continue
                     visited.add(far)
                     frontier.append(far)
-                    is_product = not bond.is_weight if product is None else product
-                    self.record_use(far, "dense", node, value, axes, is_product)
+                    product = not (is_certain or bond.is_weight)
+                    self.record_use(far, "dense", node, value, axes, product, stack=bond.stack)
 
     def record_use(
         self,
@@ -142,6 +162,7 @@ class Interpreter:
         product: bool,
         kept: frozenset[int] | None = None,
         batch: frozenset[int] = frozenset(),
+        stack: tuple[Any, ...] = (),
     ) -> None:
         """Records that axes of a leaf were contracted; those still in `kept` only in part."""
         layout = value.layouts[leaf]
@@ -151,10 +172,11 @@ class Interpreter:
             leaf,
             kind,
             node,
+            stack,
             axes=axes,
             batch=batch - axes,
             present=layout.axes().union(*in_bonds),
-            partial=axes & (layout.axes() if kept is None else kept),
+            partial=axes & (layout.chosen | (layout.axes() if kept is None else kept)),
             product=product,
             stopped=layout.stopped,
         )
@@ -162,7 +184,7 @@ class Interpreter:
     def frozen(self, variable) -> Value:
         """An array that is like a parameter but not one of them: a frozen weight, a mask."""
         shape = shape_of(variable)
-        if len(shape) > 1 and jnp.issubdtype(variable.aval.dtype, jnp.inexact):
+        if not _is_uniform(variable) and jnp.issubdtype(variable.aval.dtype, jnp.inexact):
             return self.with_layout(Value(), shape)
         return Value(uniform=_is_uniform(variable))
 
@@ -171,10 +193,6 @@ class Interpreter:
         if value.is_weight:
             return value
         return Value(layouts={next(self._pseudo_leaves): lay.identity(shape)})
-
-
-UNIFORM: set[str] = set()
-"""Primitives that make one number out of one number, or repeat it."""
 
 
 def _is_uniform(var, uniform: bool = False) -> bool:
@@ -189,7 +207,23 @@ def _one(value: Value) -> Value:
 
 
 def _has_gradient(eqn, var) -> bool:
-    """Whether a gradient flows back from the output: not through integers, masks or a stop."""
+    """Whether a gradient flows back from the output: not through integers, masks or a stop.
+
+    This decides which uses of a parameter the loss depends on (`verdict.relevance`).
+    """
     dtype = getattr(var.aval, "dtype", None)
     is_inexact = dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
     return is_inexact and eqn.primitive.name != "stop_gradient"
+
+
+def _is_index(value: Value, atom) -> bool:
+    return value.data and jnp.issubdtype(getattr(atom.aval, "dtype", bool), jnp.integer)
+
+
+def _compares_with_positions(eqn, operands: Sequence[Value]) -> bool:
+    """Whether this is a one-hot encoding: `index == iota`."""
+    return (
+        eqn.primitive.name == "eq"
+        and any(map(_is_index, operands, eqn.invars))
+        and any(not value.data and not value.uniform for value in operands)
+    )

@@ -33,6 +33,7 @@ class Layout(NamedTuple):
 
     dims: tuple[Dim, ...]
     summed: frozenset[int] = frozenset()  # axes that were summed over on the way
+    chosen: frozenset[int] = frozenset()  # axes of which an index chose a part
     stopped: bool = False  # whether no gradient flows back to the leaf
 
     def axes(self, dims: Iterable[int] | None = None) -> frozenset[int]:
@@ -42,6 +43,10 @@ class Layout(NamedTuple):
 
     def pick(self, dims: Iterable[Dim]) -> "Layout":
         return self._replace(dims=tuple(dims))
+
+    def choose(self, dims: Iterable[Dim], gone: Iterable[int]) -> "Layout":
+        """The layout with new dimensions, where an index went through those in `gone`."""
+        return self._replace(dims=tuple(dims), chosen=self.chosen | self.axes(gone))
 
 
 def identity(shape: Sequence[int]) -> Layout:
@@ -56,12 +61,22 @@ def broadcast(size: int) -> Dim:
 
 def resized(dim: Dim, size: int) -> Dim:
     """The dimension after a change of its size: a slice, a padding, a shard."""
-    return dim if _size(dim) == size else joined(dim, (), size)
+    return dim if size_of(dim) == size else joined(dim, (), size)
 
 
 def fitted(layout: Layout, shape: Sequence[int]) -> Layout:
     """The layout for an array of another shape and the same rank."""
     return layout.pick(resized(dim, size) for dim, size in zip(layout.dims, shape, strict=True))
+
+
+def stretched(layout: Layout, shape: Sequence[int]) -> Layout:
+    """The layout of an operand that is broadcast: of rank 0, or of size 1 in places."""
+    if len(layout.dims) != len(shape):
+        return layout.pick(map(broadcast, shape))
+    return layout.pick(
+        dim if size_of(dim) == size else broadcast(size)
+        for dim, size in zip(layout.dims, shape, strict=True)
+    )
 
 
 def reshaped(layout: Layout, shape: Sequence[int]) -> Layout:
@@ -145,7 +160,7 @@ def merged(one: Layout, other: Layout) -> Layout | None:
         elif not axes_a:
             dims.append(b)
         elif axes_a == axes_b:
-            dims.append((Piece(tuple(sorted(axes_a)), _size(a), None),))
+            dims.append((Piece(tuple(sorted(axes_a)), size_of(a), None),))
         else:
             return None
     # A sum over an axis (a mean, a norm) does not count beside the axis itself.
@@ -155,7 +170,7 @@ def merged(one: Layout, other: Layout) -> Layout | None:
         if (axis in one.summed or axis not in one.axes())
         and (axis in other.summed or axis not in other.axes())
     )
-    return Layout(tuple(dims), summed, one.stopped and other.stopped)
+    return Layout(tuple(dims), summed, one.chosen | other.chosen, one.stopped and other.stopped)
 
 
 def joined(one: Dim, other: Dim, size: int) -> Dim:
@@ -164,5 +179,6 @@ def joined(one: Dim, other: Dim, size: int) -> Dim:
     return (Piece(tuple(sorted(axes)), size, None),) if axes else broadcast(size)
 
 
-def _size(dim: Dim) -> int:
+def size_of(dim: Dim) -> int:
+    """How long the dimension is."""
     return math.prod(piece.size for piece in dim)

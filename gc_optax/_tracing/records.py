@@ -28,6 +28,15 @@ class Record:
     text: str = ""  # for "lost" the primitive, for "note" what was done
 
     @property
+    def is_backward(self) -> bool:
+        """Whether the place is in a backward pass, which uses each parameter transposed.
+
+        What is recomputed there for a checkpoint is forward again.
+        """
+        names = "/".join(str(eqn.source_info.name_stack) for eqn in self.stack)
+        return "transpose(" in names and "rematted" not in names.rpartition("transpose(")[2]
+
+    @property
     def where(self) -> str:
         """The place, for people: the modules' names as far as known, and the line of code."""
         names = "/".join(filter(None, (str(eqn.source_info.name_stack) for eqn in self.stack)))

@@ -3,7 +3,6 @@
 A rule is a function `(layout, eqn) -> layout`, or None where the layout is lost.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,13 +13,17 @@ from gc_optax._tracing.interpreter import UNIFORM, Interpreter, rule, shape_of
 from gc_optax._tracing.layout import Layout
 from gc_optax._tracing.values import Value, merge
 
+MOVES = ("broadcast_in_dim", "reshape", "squeeze", "transpose", "slice", "reduce_sum",
+         "optimization_barrier", "copy", "sharding_constraint", "reshard")  # fmt: skip
+"""Primitives that make no more than one number out of one number."""
+
 LayoutRule = Callable[[Layout, Any], Layout | None]
 
 
 def carries(*primitives: str) -> Callable[[LayoutRule], LayoutRule]:
     """Registers what a primitive does to the layout of its first operand.
 
-    Further operands (start indices) may be anything but weights of interest.
+    These primitives have no other operands.
     """
 
     def register(function: LayoutRule) -> LayoutRule:
@@ -60,14 +63,15 @@ def _broadcast_in_dim(layout, eqn):
     shape = shape_of(eqn.outvars[0])
     dims = [lay.broadcast(size) for size in shape]
     for source, target in zip(layout.dims, eqn.params["broadcast_dimensions"], strict=True):
-        if math.prod(piece.size for piece in source) == shape[target]:
+        if lay.size_of(source) == shape[target]:
             dims[target] = source
     return layout.pick(dims)
 
 
 @carries("unstack")
 def _unstack(layout, eqn):
-    return _without(layout, [eqn.params["axis"] % len(layout.dims)])
+    gone = [eqn.params["axis"] % len(layout.dims)]
+    return layout.choose(_without(layout, gone).dims, gone)
 
 
 @carries("slice")
@@ -121,12 +125,36 @@ def _concatenate(self: Interpreter, eqn, operands):
         return self.mix(eqn, operands, "concatenated with activations")
     dimension, shape = eqn.params["dimension"], shape_of(eqn.outvars[0])
 
-    def stretched(layout: Layout) -> Layout:
+    def within(layout: Layout) -> Layout:
         dims = list(layout.dims)
         dims[dimension] = lay.joined(dims[dimension], (), shape[dimension])
         return layout.pick(dims)
 
-    return [merge([v.map(stretched, "concatenate") for v in operands], shape, "concatenate")]
+    return [merge([v.map(within, "concatenate") for v in operands], shape, "concatenate")]
+
+
+@rule("stack")
+def _stack(self: Interpreter, eqn, operands):
+    if any(value.data for value in operands):
+        return self.mix(eqn, operands, "stacked with activations")
+    shape = shape_of(eqn.outvars[0])
+    axis = eqn.params["axis"] % len(shape)
+
+    def within(layout: Layout) -> Layout:
+        new = lay.broadcast(shape[axis])
+        return layout.pick((*layout.dims[:axis], new, *layout.dims[axis:]))
+
+    return [merge([v.map(within, "stack") for v in operands], shape, "stack")]
+
+
+@carries("tile")
+def _tile(layout, eqn):
+    repeats = map(lay.broadcast, eqn.params["reps"])
+    # A single row that is repeated is a new dimension, like that of a broadcast.
+    return layout.pick(
+        new if new and lay.size_of(dim) == 1 else (*new, *dim)
+        for new, dim in zip(repeats, layout.dims, strict=True)
+    )
 
 
 @rule("dynamic_slice")
@@ -149,13 +177,15 @@ def _gather(self: Interpreter, eqn, operands):
     batch = [d for d in range(len(shape)) if d not in numbers.offset_dims]
 
     def gathered(layout: Layout) -> Layout:
+        cut = _cut(layout, sizes)
         dims = [lay.broadcast(size) for size in shape]
         kept = [d for d in range(len(sizes)) if d not in gone]
         for source, target in zip(kept, numbers.offset_dims, strict=True):
-            dims[target] = _cut_dim(layout.dims[source], sizes[source])
-        if len(batch) == 1:  # chosen rows: still rows
-            for source in gone:
-                dims[batch[0]] = lay.joined(dims[batch[0]], layout.dims[source], shape[batch[0]])
+            dims[target] = cut.dims[source]
+        if len(batch) != 1:
+            return cut.pick(dims)
+        for source in gone:  # chosen rows: still rows
+            dims[batch[0]] = lay.joined(dims[batch[0]], layout.dims[source], shape[batch[0]])
         return layout.pick(dims)
 
     return [operand.map(gathered, "gather")]
@@ -173,17 +203,14 @@ def lookup(self: Interpreter, eqn, operand: Value, operands) -> list[Value]:
     return outputs
 
 
-@rule("optimization_barrier", "device_put", "copy", "copy_p", "sharding_constraint", "reshard",
-      "mesh_cast", "layout_constraint", "name", "pvary", "pcast", "pbroadcast", "psum",
-      "psum_invariant", "psum2", "pmax", "pmin", "ppermute")  # fmt: skip
+@rule("optimization_barrier", "device_put", "copy", "sharding_constraint", "reshard",
+      "layout_constraint", "name", "pvary", "pbroadcast", "psum",
+      "psum_invariant", "pmax", "pmin", "ppermute")  # fmt: skip
 def _identity(self: Interpreter, eqn, operands):
     return list(operands)
 
 
-UNIFORM.update(
-    ("broadcast_in_dim", "reshape", "squeeze", "transpose", "slice", "reduce_sum"),
-)
-UNIFORM.update(("optimization_barrier", "copy", "copy_p", "sharding_constraint", "reshard"))
+UNIFORM.update(MOVES)
 
 
 @rule("all_gather", "all_gather_invariant", "reduce_scatter")
@@ -209,11 +236,7 @@ def _without(layout: Layout, dimensions) -> Layout:
 
 
 def _cut(layout: Layout, shape) -> Layout:
-    return layout.pick(_cut_dim(d, size) for d, size in zip(layout.dims, shape, strict=True))
-
-
-def _cut_dim(dim: lay.Dim, size: int) -> lay.Dim:
-    """A part of a dimension. A single index chooses one copy: the axis is gone."""
-    if size == 1 and math.prod(piece.size for piece in dim) > 1:
-        return ()
-    return lay.resized(dim, size)
+    """A part of each dimension. A single index chooses one copy: that axis is gone."""
+    gone = [d for d, size in enumerate(shape) if size == 1 < lay.size_of(layout.dims[d])]
+    parts = enumerate(zip(layout.dims, shape, strict=True))
+    return layout.choose((() if d in gone else lay.resized(*part) for d, part in parts), gone)

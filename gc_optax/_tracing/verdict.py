@@ -38,7 +38,9 @@ def relevance(outputs: Sequence[Value], side_outputs: Sequence[Value]) -> dict[V
 
 def verdict(shape: Sequence[int], records: Sequence[Record], levels: dict[Value, int]) -> Verdict:
     """What the records of one leaf mean, the most relevant ones deciding."""
-    records = _decisive(records, levels)
+    forward = [record for record in records if record.kind == "note" or not record.is_backward]
+    only_backward = len(forward) < len(records) and all(r.kind == "note" for r in forward)
+    records = _decisive(forward, levels)
     uses = [record for record in records if record.kind in ("dense", "conv")]
     lost = [record for record in records if record.kind == "lost"]
     seen = ", ".join(sorted({record.text for record in records if record.kind == "note"}))
@@ -55,6 +57,8 @@ def verdict(shape: Sequence[int], records: Sequence[Record], levels: dict[Value,
         return alone(f"embedding lookup{tied}")
     if lost:
         return alone(f"layout lost in `{lost[0].text}`, before the use {_at(lost[:1])}")
+    if only_backward:
+        return alone("used in a backward pass only")
     if not uses:
         return alone(seen or "no use found")
     if any(use.partial for use in uses):
@@ -79,8 +83,15 @@ def _decisive(records: Sequence[Record], levels: dict[Value, int]) -> list[Recor
     def level(record: Record) -> int:
         return min(levels.get(record.node, 0), STATISTIC if record.stopped else MAIN)
 
-    highest = max((level(record) for record in records if record.kind != "note"), default=0)
-    return [r for r in records if level(r) >= highest or r.kind == "note"]
+    notes = [record for record in records if record.kind == "note"]
+    sightings = [record for record in records if record.kind != "note"]
+    highest = max(map(level, sightings), default=0)
+    # A table that the loss adds to its activations is no layer for what a side output does with it.
+    if highest < MAIN and any(
+        level(note) == MAIN and note.axes and note.node.data for note in notes
+    ):
+        return notes
+    return [record for record in sightings if level(record) == highest] + notes
 
 
 def _without_ones(axes: frozenset[int], shape: Sequence[int]) -> frozenset[int]:
