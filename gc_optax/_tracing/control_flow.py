@@ -65,8 +65,11 @@ def unknown(self: Interpreter, eqn, operands: list[Value]) -> list[Value]:
         if not outputs:  # a print
             return outputs
         for value in operands:
-            for leaf in [*value.layouts, *value.lost]:
-                self.record(leaf, "lost", outputs[0], text=value.lost.get(leaf, name))
+            for leaf, layout in value.layouts.items():
+                if layout.axes():
+                    self.record(leaf, "lost", outputs[0], text=name)
+            for leaf, primitive in value.lost.items():
+                self.record(leaf, "lost", outputs[0], text=primitive)
         return outputs
     return [merge_lost(operands, name) for _ in eqn.outvars]
 

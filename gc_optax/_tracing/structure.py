@@ -21,17 +21,12 @@ LayoutRule = Callable[[Layout, Any], Layout | None]
 
 
 def carries(*primitives: str) -> Callable[[LayoutRule], LayoutRule]:
-    """Registers what a primitive does to the layout of its first operand.
-
-    These primitives have no other operands.
-    """
+    """Registers what primitives of one operand do to its layout."""
 
     def register(function: LayoutRule) -> LayoutRule:
         def apply(self: Interpreter, eqn, operands: list[Value]) -> list[Value]:
-            first, *others = operands
-            if first.data or any(value.data for value in others):
-                return self.mix(eqn, operands, f"moved by `{eqn.primitive.name}` with activations")
-            output = first.map(lambda layout: function(layout, eqn), eqn.primitive.name)
+            (operand,) = operands
+            output = operand.map(lambda layout: function(layout, eqn), eqn.primitive.name)
             return [output for _ in eqn.outvars]
 
         rule(*primitives)(apply)

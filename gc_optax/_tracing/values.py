@@ -80,9 +80,6 @@ class Value:
             sources=[(self, MAIN)],
         )
 
-    def without_layout(self, primitive: str) -> "Value":
-        return self.map(lambda layout: None, primitive)
-
 
 CONSTANT = Value(uniform=True)
 
