@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 import gc_optax
+from gc_optax._trace import _interpreted, _traced
 
 
 def decoder(params, tokens):
@@ -96,20 +97,25 @@ def main():
     repetitions = parser.parse_args().repetitions
     print(f"JAX {jax.__version__}, gc_optax {gc_optax.__version__}, CPU only\n")
     tokens = jax.ShapeDtypeStruct((2, 128), jnp.int32)
-    print("| layers | make_jaxpr, s | fan_in_by_trace, s | inference / make_jaxpr | s per layer |")
-    print("|---|---|---|---|---|")
+    print("| layers | make_jaxpr, s | inference, s | share | fan_in_by_trace, s | s per layer |")
+    print("|---|---|---|---|---|---|")
     for layers in (12, 24, 48, 96):
         params = shapes(layers, 512, 4, 2, 64, 1408, 32_000)
         check(gc_optax.fan_in_by_trace(decoder, params, tokens))
-        trace, whole = fastest(
+        closed, _ = _traced(decoder, ((params, tokens), {}))
+        leaves = range(len(jax.tree.leaves(params)))
+        trace, inference, whole = fastest(
             [
                 lambda p=params: jax.make_jaxpr(decoder)(p, tokens),
+                lambda c=closed, n=leaves: _interpreted(c, n, 0, 1, has_inputs=True),
                 lambda p=params: gc_optax.fan_in_by_trace(decoder, p, tokens),
             ],
             repetitions,
         )
-        share = (whole - trace) / trace
-        print(f"| {layers} | {trace:.2f} | {whole:.2f} | {share:.0%} | {whole / layers:.4f} |")
+        print(
+            f"| {layers} | {trace:.3f} | {inference:.3f} | {inference / trace:.0%} | {whole:.3f} "
+            f"| {whole / layers:.4f} |"
+        )
     before = _peak()
     params = shapes(32, 4096, 8, 4, 128, 14_336, 128_256)
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
