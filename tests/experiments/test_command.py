@@ -351,25 +351,48 @@ def test_importing_the_library_imports_neither_the_experiments_nor_their_package
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends a signal as a terminal does")
 def test_control_c_ends_the_command_and_keeps_the_finished_epochs(tmp_path):
-    command = ["compare", "--model", "mlp", "--epochs", "100000", "--output", str(tmp_path / "run")]
+    run = tmp_path / "run"
+    options = [
+        "compare",
+        "--model",
+        "mlp",
+        "--arms",
+        "none",
+        "gc",
+        "--seeds",
+        "2",
+        "--epochs",
+        "3000",
+        "--output",
+    ]
+    # Where the tests run in the background, signals of the keyboard are ignored, and a child would
+    # inherit that.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from gc_optax.experiments import main; sys.exit(main(sys.argv[1:]))"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "gc_optax.experiments", *command],
+        [sys.executable, "-c", code, *options, str(run)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
     )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / "metrics.csv").exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    time.sleep(15)  # past compilation
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    try:
+        deadline = time.monotonic() + 200
+        while len(rows_of(run) if (run / "metrics.csv").exists() else []) < 2 * 3000:
+            assert time.monotonic() < deadline, "the first arm did not finish"
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == 130
     assert "epochs are kept" in err
     assert "Traceback" not in err
-    assert f"Run folder: {tmp_path / 'run'}" in out
-    assert record_of(tmp_path / "run")["complete"] is False
-    assert len(rows_of(tmp_path / "run")) >= 8
+    assert f"Run folder: {run}" in out
+    assert record_of(run)["complete"] is False
+    assert 2 * 3000 <= len(rows_of(run)) < 2 * 2 * 3000
 
 
 @pytest.mark.slow
