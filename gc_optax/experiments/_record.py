@@ -76,7 +76,7 @@ def device() -> dict[str, Any]:
         "kind": first.device_kind,
         "used": 1,
         "cpu_cores": os.cpu_count(),
-        "machine": platform.platform(),
+        "machine": f"{platform.system()} {platform.machine()}",
     }
 
 
