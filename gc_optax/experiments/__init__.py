@@ -7,7 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 
-_PACKAGES = ("flax", "matplotlib", "rich", "scipy", "sklearn")
+_PACKAGES = ("datasets", "PIL", "flax", "matplotlib", "orbax", "rich", "scipy", "sklearn")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,7 +5,10 @@ import math
 from collections.abc import Collection, Hashable
 
 from gc_optax.experiments._data import SOURCES
-from gc_optax.experiments._optimizers import ARMS, OPTIMIZERS, PLACEMENTS
+from gc_optax.experiments._epoch import AUGMENTATIONS
+from gc_optax.experiments._network import DTYPES
+from gc_optax.experiments._optimizers import ARMS, OPTIMIZERS, PLACEMENTS, SCHEDULES
+from gc_optax.experiments._protocols import PROTOCOLS
 from gc_optax.models import MODELS
 
 # The paper trains with SGD at 0.1 for batches of 128, so this is its rate for batches of 64.
@@ -15,6 +18,18 @@ LEARNING_RATES = {"sgd": 0.05, "adam": 1e-3, "adamw": 1e-3}
 WEIGHT_DECAYS = {"sgd": 0.0, "adam": 0.0, "adamw": 1e-2}
 MOMENTUM = 0.9
 LARGEST_SEED = 2**31 - 1
+DEFAULT_MODELS = {"images": "cnn", "text": "gpt"}
+TEXT_MODELS = ("gpt",)
+# Settings that count something: at least 1, where they are not `None`.
+COUNTS = (
+    "seeds",
+    "epochs",
+    "batch_size",
+    "decay_epochs",
+    "train_examples",
+    "seeds_at_once",
+    "devices",
+)
 
 
 class InvalidSettingError(ValueError):
@@ -28,14 +43,20 @@ class InvalidSettingError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The settings of `gc-optax compare`; `None` stands for the optimizer's own default.
+    """The settings of `gc-optax compare`.
+
+    `None` stands for the default of the data set (`model`), of the optimizer (`learning_rate`,
+    `momentum`, `weight_decay`), of the machine (`seeds_at_once`, `devices`), or for all
+    (`train_examples`). `protocol` is a name for the record; its settings are the others.
 
     Raises:
-        InvalidSettingError: A setting is out of range, unknown or given twice.
+        InvalidSettingError: A setting is out of range, unknown, given twice, or does not go with
+            another.
     """
 
+    protocol: str | None = None
     dataset: str = "digits"
-    model: str = "cnn"
+    model: str | None = None
     optimizer: str = "sgd"
     placement: str = "gradient"
     arms: tuple[str, ...] = ("none", "gc", "optax")
@@ -44,35 +65,46 @@ class Config:
     epochs: int = 8
     batch_size: int = 64
     learning_rate: tuple[float, ...] | None = None
+    schedule: str = "constant"
+    decay_epochs: int | None = None
     momentum: float | None = None
     weight_decay: float | None = None
+    augmentation: str = "none"
+    dtype: str = "float32"
+    train_examples: int | None = None
+    seeds_at_once: int | None = None
+    devices: int | None = None
+    checkpoint_every: int = 5
 
     def __post_init__(self):
         for setting, choices in (
             ("dataset", SOURCES),
-            ("model", MODELS),
+            ("model", (None, *MODELS)),
             ("optimizer", OPTIMIZERS),
             ("placement", PLACEMENTS),
+            ("schedule", SCHEDULES),
+            ("augmentation", AUGMENTATIONS),
+            ("dtype", DTYPES),
+            ("protocol", (None, *PROTOCOLS)),
         ):
             _check_choice(setting, getattr(self, setting), choices)
         for arm in self.arms:
             _check_choice("arms", arm, ARMS)
-        for setting in ("seeds", "epochs", "batch_size"):
-            if getattr(self, setting) < 1:
-                raise InvalidSettingError(
-                    setting, f"must be a whole number of at least 1, got {getattr(self, setting)}."
-                )
+        for setting in COUNTS:
+            _check_count(setting, getattr(self, setting))
+        if self.checkpoint_every < 0:
+            raise InvalidSettingError(
+                "checkpoint_every",
+                f"must be a whole number of epochs, or 0 for never, got {self.checkpoint_every}.",
+            )
         if not 0 <= self.seed <= LARGEST_SEED + 1 - self.seeds:
             raise InvalidSettingError(
                 "seed",
                 f"must be at least 0, and the last seed at most {LARGEST_SEED}, got {self.seed} "
                 f"as the first of {self.seeds}.",
             )
-        if self.momentum is not None and self.optimizer != "sgd":
-            raise InvalidSettingError(
-                "momentum", f"belongs to the optimizer sgd; {self.optimizer} does not have it."
-            )
         self._fill_in_defaults()
+        self._check_what_goes_together()
         self._check_numbers()
         _check_distinct("arms", self.arms)
         _check_distinct("learning_rate", self.learning_rates)
@@ -87,12 +119,18 @@ class Config:
         """The seeds themselves."""
         return range(self.seed, self.seed + self.seeds)
 
-    def check_batch_size(self, images: int):
-        """Raises `InvalidSettingError` where a batch needs more than the `images` there are."""
-        if self.batch_size > images:
+    @property
+    def network(self) -> str:
+        """The name of the model, default filled in."""
+        assert self.model is not None
+        return self.model
+
+    def check_batch_size(self, examples: int):
+        """Raises `InvalidSettingError` where a batch needs more than the `examples` there are."""
+        if self.batch_size > examples:
             raise InvalidSettingError(
                 "batch_size",
-                f"must be at most {images}, the number of training images of {self.dataset}, "
+                f"must be at most {examples}, the number of training examples of {self.dataset}, "
                 f"got {self.batch_size}.",
             )
 
@@ -101,10 +139,37 @@ class Config:
             if getattr(self, setting) is None:
                 object.__setattr__(self, setting, value)
 
+        fill_in("model", DEFAULT_MODELS[SOURCES[self.dataset].kind])
         fill_in("learning_rate", (LEARNING_RATES[self.optimizer],))
         fill_in("weight_decay", WEIGHT_DECAYS[self.optimizer])
         if self.optimizer == "sgd":
             fill_in("momentum", MOMENTUM)
+
+    def _check_what_goes_together(self):
+        kind = SOURCES[self.dataset].kind
+        if (self.model in TEXT_MODELS) != (kind == "text"):
+            fitting = [m for m in MODELS if (m in TEXT_MODELS) == (kind == "text")]
+            raise InvalidSettingError(
+                "model",
+                f"must be one of {', '.join(fitting)} for {self.dataset}, which is {kind}; got "
+                f"{self.model}.",
+            )
+        if kind == "text" and self.augmentation != "none":
+            raise InvalidSettingError(
+                "augmentation",
+                f"is for images, and {self.dataset} is text; got {self.augmentation}.",
+            )
+        if self.momentum is not None and self.optimizer != "sgd":
+            raise InvalidSettingError(
+                "momentum", f"belongs to the optimizer sgd; {self.optimizer} does not have it."
+            )
+        if (self.decay_epochs is not None) != (self.schedule == "step"):
+            raise InvalidSettingError(
+                "decay_epochs",
+                "must be given with the schedule step."
+                if self.schedule == "step"
+                else f"belongs to the schedule step; {self.schedule} does not have it.",
+            )
 
     def _check_numbers(self):
         for rate in self.learning_rates:
@@ -123,9 +188,15 @@ class Config:
             )
 
 
-def _check_choice(setting: str, value: str, choices: Collection[str]):
+def _check_choice(setting: str, value: str | None, choices: Collection[str | None]):
     if value not in choices:
-        raise InvalidSettingError(setting, f"must be one of {', '.join(choices)}; got {value}.")
+        names = ", ".join(choice for choice in choices if choice is not None)
+        raise InvalidSettingError(setting, f"must be one of {names}; got {value}.")
+
+
+def _check_count(setting: str, value: int | None):
+    if value is not None and value < 1:
+        raise InvalidSettingError(setting, f"must be a whole number of at least 1, got {value}.")
 
 
 def _check_distinct(setting: str, values: tuple[Hashable, ...]):

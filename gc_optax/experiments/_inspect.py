@@ -9,16 +9,21 @@ import gc_optax
 from gc_optax.experiments._data import SOURCES
 from gc_optax.models import MODELS
 
+# The data set that a network is shown for; the others are for the one of the paper.
+DATASETS = {"mlp": "digits", "cnn": "digits", "gpt": "shakespeare"}
 
-def inspect(model: str, dataset: str) -> str:
+
+def inspect(model: str) -> str:
     """The traced table of `gc_optax.summary`, and where the names would have it otherwise.
 
     The network is abstract, so nothing is allocated.
     """
-    shape, classes = SOURCES[dataset].shape, SOURCES[dataset].classes
-    network = nnx.eval_shape(lambda: MODELS[model](shape, classes, rngs=nnx.Rngs(0)))
-    images = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
-    traced = gc_optax.fan_in_by_trace(lambda network, x: network(x), network, images)
+    source = SOURCES[DATASETS.get(model, "cifar100")]
+    network = nnx.eval_shape(lambda: MODELS[model](source.shape, source.classes, rngs=nnx.Rngs(0)))
+    network.eval()
+    dtype = jnp.int32 if source.kind == "text" else jnp.float32
+    inputs = jax.ShapeDtypeStruct((2, *source.shape), dtype)
+    traced = gc_optax.fan_in_by_trace(lambda network, x: network(x), network, inputs)
     named = gc_optax.fan_in_by_name(network)
     params = nnx.as_pure(nnx.state(network, nnx.Param))
     return f"{gc_optax.summary(network, traced)}\n\n{_differences(params, traced, named)}"

@@ -1,4 +1,4 @@
-"""The arms of a comparison as Optax chains.
+"""The arms of a comparison as Optax chains, and their learning rate over time.
 
 Where GC stands is the paper's: `placement="gradient"` gives SGD_GC, Adam_GC and AdamW_GC, and
 `placement="update"` Adam_GC2 and AdamW_GC2. Weight decay is an L2 penalty before GC for SGD and
@@ -6,20 +6,25 @@ Adam, and decoupled for AdamW.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import optax
 
 import gc_optax
 
+FanInTree = Any
+
 
 class Arm(NamedTuple):
-    """One way to centralize: how it is written, what it does, and how to make it."""
+    """One way to centralize: how it is written, what it does, and how to make it.
+
+    `make` gets the tree of `fan_in_by_trace`, which only some arms look at.
+    """
 
     code: str
     meaning: str
-    make: Callable[[], optax.GradientTransformation]
+    make: Callable[[FanInTree], optax.GradientTransformation]
 
 
 class Link(NamedTuple):
@@ -32,40 +37,80 @@ class Link(NamedTuple):
 BASELINE = "none"
 
 ARMS = {
-    BASELINE: Arm("", "no centralization", optax.identity),
+    BASELINE: Arm("", "no centralization", lambda _: optax.identity()),
     "gc": Arm(
-        "gc_optax.centralize()", "over the fan-in of each layer", lambda: gc_optax.centralize()
+        "gc_optax.centralize()",
+        "over the fan-in of each layer, by the names of the parameters",
+        lambda _: gc_optax.centralize(),
+    ),
+    "traced": Arm(
+        "gc_optax.centralize(fan_in)",
+        "over the fan-in of each layer, read from the computation by fan_in_by_trace",
+        lambda fan_in: gc_optax.centralize(fan_in),
     ),
     "gcc": Arm(
         "gc_optax.centralize(gc_optax.convolutions_only(gc_optax.fan_in_by_name))",
         "over the fan-in of each convolution, other layers left alone",
-        lambda: gc_optax.centralize(gc_optax.convolutions_only(gc_optax.fan_in_by_name)),
+        lambda _: gc_optax.centralize(gc_optax.convolutions_only(gc_optax.fan_in_by_name)),
     ),
     "optax": Arm(
         "optax.centralize()",
         "over axes 1 and up of each array, whatever the layer",
-        optax.centralize,
+        lambda _: optax.centralize(),
     ),
 }
 OPTIMIZERS = ("sgd", "adam", "adamw")
 PLACEMENTS = ("gradient", "update")
 
+SCHEDULES = ("constant", "step", "one-cycle")
+WARMUP = 0.3  # the part of a run in which one-cycle rises
+
 LearningRate = float | jax.Array
+
+
+def schedule(
+    name: str, learning_rate: LearningRate, *, steps: int, decay_steps: int | None = None
+) -> optax.ScalarOrSchedule:
+    """The learning rate as a number, or as a function of the step.
+
+    Args:
+        name: `"constant"`; `"step"`, a tenth after every `decay_steps` steps; or `"one-cycle"`: up
+            from a 25th in the first 30 % of the steps and down to nearly 0, along a cosine
+            (Smith and Topin, arXiv 1708.07120).
+        learning_rate: The highest rate; it may be traced.
+        steps: The number of steps of the run.
+        decay_steps: Of `"step"` only.
+    """
+    if name == "constant":
+        return learning_rate
+    if name == "step":
+        if not decay_steps:
+            raise ValueError("`decay_steps` must be given for the schedule 'step'.")
+        shape = optax.exponential_decay(1.0, decay_steps, 0.1, staircase=True)
+    elif name == "one-cycle":
+        shape = optax.cosine_onecycle_schedule(steps, peak_value=1.0, pct_start=WARMUP)
+    else:
+        raise ValueError(f"`name` must be one of {', '.join(SCHEDULES)}, got {name!r}.")
+    return lambda count: learning_rate * shape(count)
 
 
 def links(
     arm: str,
     optimizer: str,
     placement: str,
-    learning_rate: LearningRate,
+    learning_rate: optax.ScalarOrSchedule,
     *,
     momentum: float | None = None,
     weight_decay: float | None = None,
+    fan_in: FanInTree = None,
 ) -> list[Link]:
-    """The links of the chain of `arm`, in order. `learning_rate` may be traced."""
+    """The links of the chain of `arm`, in order.
+
+    `learning_rate` may be traced; `fan_in` is the traced tree, for the arm that needs it.
+    """
     chain = [_optimizer(optimizer, learning_rate, momentum, weight_decay)]
     if arm != BASELINE:
-        link = Link(ARMS[arm].code, ARMS[arm].make())
+        link = Link(ARMS[arm].code, ARMS[arm].make(fan_in))
         chain = [link, *chain] if placement == "gradient" else [*chain, link]
     if weight_decay and optimizer != "adamw":
         code = f"optax.add_decayed_weights({weight_decay})"
@@ -78,13 +123,17 @@ def chain(links: list[Link]) -> optax.GradientTransformation:
     return optax.chain(*(link.transformation for link in links))
 
 
-def written(links: list[Link]) -> str:
+def written(links: list[Link], schedule: str = "constant") -> str:
     """The links as people write them."""
-    return ", ".join(link.code for link in links)
+    code = ", ".join(link.code for link in links)
+    return code if schedule == "constant" else code.replace("(learning_rate", "(schedule")
 
 
 def _optimizer(
-    name: str, learning_rate: LearningRate, momentum: float | None, weight_decay: float | None
+    name: str,
+    learning_rate: optax.ScalarOrSchedule,
+    momentum: float | None,
+    weight_decay: float | None,
 ) -> Link:
     if name == "sgd":
         code = f"optax.sgd(learning_rate, momentum={momentum})"

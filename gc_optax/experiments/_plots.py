@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from gc_optax.experiments import _statistics as statistics
+from gc_optax.experiments._config import Config
+from gc_optax.experiments._data import SOURCES
 from gc_optax.experiments._optimizers import ARMS, BASELINE
 from gc_optax.experiments._results import Cell, Results
 
@@ -33,12 +35,13 @@ PANELS = (
 STYLES: dict[str, dict[str, Any]] = {
     BASELINE: {"color": "#555555", "linestyle": "--", "marker": "s"},
     "gc": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
+    "traced": {"color": "#CC79A7", "linestyle": "-", "marker": "v"},
     "gcc": {"color": "#009E73", "linestyle": "-.", "marker": "^"},
     "optax": {"color": "#D55E00", "linestyle": ":", "marker": "D"},
 }
 
 LOG = "logarithmic"
-SHORT = {BASELINE: "no centralization", "gcc": "convolutions only"}
+SHORT = {BASELINE: "no centralization", "gcc": "convolutions only", "traced": "axes by trace"}
 
 
 def curves(results: Results, path: Path):
@@ -61,7 +64,7 @@ def curves(results: Results, path: Path):
             axes.set_gid(LOG if panel.log else None)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if column == 0:
-                axes.set_ylabel(panel.label)
+                axes.set_ylabel(_label(panel, config))
         if len(rates) > 1:
             panels[0, column].set_title(f"learning rate {rate:g}", fontsize="medium")
     for axes in grid[-1]:
@@ -97,8 +100,13 @@ def learning_rates(results: Results, path: Path):
         axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("learning rate")
-        axes.set_ylabel(f"{panel.label} after {config.epochs} epochs")
+        axes.set_ylabel(f"{_label(panel, config)} after {config.epochs} epochs")
     _finish(figure, grid, path)
+
+
+def _label(panel: Panel, config: Config) -> str:
+    text = SOURCES[config.dataset].kind == "text"
+    return panel.label.replace("nats", "nats per character") if text else panel.label
 
 
 def _band(axes: Axes, arm: str, x: np.ndarray, values: np.ndarray):

@@ -1,16 +1,26 @@
 """`Results`: what has been measured so far, in memory."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gc_optax.experiments import _statistics as statistics
 from gc_optax.experiments._config import Config
+from gc_optax.experiments._epoch import METRICS
 from gc_optax.experiments._optimizers import BASELINE
-from gc_optax.experiments._training import METRICS, EpochResult
+from gc_optax.experiments._training import EpochResult
 
 COLUMNS = ("arm", "learning_rate", "seed", "epoch", *METRICS)
+TIME_COLUMNS = (
+    "arm",
+    "learning_rate",
+    "seed",
+    "seeds",
+    "epoch",
+    "seconds",
+    "training_seconds",
+)
 
 
 class Cell(NamedTuple):
@@ -20,64 +30,185 @@ class Cell(NamedTuple):
     learning_rate: float
 
 
-class Results:
-    """The metrics of each cell, epoch by epoch.
+class Group(NamedTuple):
+    """The seeds of a cell that are trained side by side."""
 
-    Epochs count from 1. A cell that was interrupted has fewer of them than the others.
+    cell: Cell
+    seeds: range
+
+
+class Results:
+    """The metrics of each cell, seed by seed and epoch by epoch.
+
+    Epochs count from 1. A group of seeds that has ended, since none of its losses was finite any
+    more, counts as if it had gone on so: its later losses are NaN, and it gets nothing right.
     """
 
     def __init__(self, config: Config):
         self.config = config
-        self._epochs: dict[Cell, list[EpochResult]] = {}
+        self.ended: dict[Group, int] = {}
+        self._metrics: dict[Cell, dict[int, list[tuple[float, ...]]]] = {}
+        self._seconds: dict[Group, list[tuple[float, float]]] = {}
 
-    def add(self, cell: Cell, result: EpochResult):
-        """Appends the next epoch of `cell`."""
-        self._epochs.setdefault(cell, []).append(result)
+    def add(self, group: Group, result: EpochResult):
+        """Appends the next epoch of `group`."""
+        of_cell = self._metrics.setdefault(group.cell, {})
+        values = np.stack([result.metrics[metric] for metric in METRICS], axis=-1)
+        for seed, row in zip(group.seeds, values, strict=True):
+            of_cell.setdefault(seed, []).append(tuple(float(value) for value in row))
+        self._seconds.setdefault(group, []).append((result.seconds, result.training_seconds))
+
+    def end_if_nothing_is_finite(self, group: Group):
+        """Ends `group` where the last epoch had no finite loss, in training or in testing."""
+        of_cell = self._metrics[group.cell]
+        last = np.array([of_cell[seed][-1] for seed in group.seeds])
+        losses = last[:, [METRICS.index("train_loss"), METRICS.index("test_loss")]]
+        if not np.isfinite(losses).any():
+            self.ended[group] = len(self._seconds[group])
+
+    def is_done(self, group: Group) -> bool:
+        """Whether nothing is left to train of `group`."""
+        return group in self.ended or self.measured(group) == self.config.epochs
+
+    def measured(self, group: Group) -> int:
+        """How many epochs of `group` have been run."""
+        return len(self._seconds.get(group, ()))
+
+    @property
+    def epochs_measured(self) -> int:
+        """The epochs of all groups together."""
+        return sum(len(seconds) for seconds in self._seconds.values())
 
     @property
     def cells(self) -> list[Cell]:
         """The cells that have at least one epoch, in the order of the run."""
-        return list(self._epochs)
+        return list(self._metrics)
+
+    def seeds(self, cell: Cell) -> list[int]:
+        """The seeds of `cell` that are done; while none is, those that are being trained."""
+        of_cell = self._metrics.get(cell, {})
+        done = [seed for seed in of_cell if self._length(cell, seed) == self.config.epochs]
+        return done or list(of_cell)
 
     def epochs(self, cell: Cell) -> int:
-        """How many epochs of `cell` are there."""
-        return len(self._epochs.get(cell, ()))
+        """How many epochs of `cell` are there, of the seeds that count."""
+        return min((self._length(cell, seed) for seed in self.seeds(cell)), default=0)
 
     def is_finished(self, cell: Cell) -> bool:
-        """Whether `cell` has all of its epochs."""
-        return self.epochs(cell) == self.config.epochs
+        """Whether all seeds of `cell` are done."""
+        return len(self.seeds(cell)) == self.config.seeds and (
+            self.epochs(cell) == self.config.epochs
+        )
 
-    def values(self, cell: Cell, metric: str) -> np.ndarray:
-        """A metric of `cell`, of shape `(epochs, seeds)`."""
-        return np.stack([result.metrics[metric] for result in self._epochs[cell]])
+    def values(self, cell: Cell, metric: str, seeds: Sequence[int] | None = None) -> np.ndarray:
+        """A metric of `cell`, of shape `(epochs, seeds)`, by default of the seeds that count."""
+        chosen = self.seeds(cell) if seeds is None else seeds
+        column, epochs = METRICS.index(metric), self.epochs(cell)
+        lost = 0.0 if metric.endswith("accuracy") else np.nan
+        values = np.full((epochs, len(chosen)), lost)
+        for position, seed in enumerate(chosen):
+            rows = [row[column] for row in self._metrics[cell][seed]][:epochs]
+            values[: len(rows), position] = rows
+        return values
 
     def mean(self, cell: Cell, metric: str, epoch: int) -> statistics.Mean:
         """The mean over seeds and its standard error after `epoch`."""
         return statistics.mean(self.values(cell, metric)[epoch - 1])
 
     def difference(self, cell: Cell, metric: str, epoch: int) -> statistics.Interval | None:
-        """The paired difference from the baseline, if there is one that got as far."""
+        """The paired difference from the baseline, over the seeds that both have, if any."""
         baseline = Cell(BASELINE, cell.learning_rate)
-        if cell == baseline or self.epochs(baseline) < epoch:
+        both = [seed for seed in self.seeds(cell) if seed in self.seeds(baseline)]
+        if cell == baseline or not both or self.epochs(baseline) < epoch:
             return None
         return statistics.paired_difference(
-            self.values(cell, metric)[epoch - 1], self.values(baseline, metric)[epoch - 1]
+            self.values(cell, metric, both)[epoch - 1],
+            self.values(baseline, metric, both)[epoch - 1],
         )
 
-    def diverged(self, cell: Cell) -> int:
+    def accuracy(self, group: Group) -> float:
+        """The mean test accuracy of `group` after its last epoch."""
+        column, of_cell = METRICS.index("test_accuracy"), self._metrics[group.cell]
+        return float(np.mean([of_cell[seed][-1][column] for seed in group.seeds]))
+
+    def diverged(self, cell: Cell, seeds: Sequence[int] | None = None) -> int:
         """How many seeds had a loss that is not finite."""
-        losses = np.concatenate([self.values(cell, m) for m in ("train_loss", "test_loss")])
-        return int(statistics.diverged(losses).sum())
+        losses = [self.values(cell, metric, seeds) for metric in ("train_loss", "test_loss")]
+        return int(statistics.diverged(np.concatenate(losses)).sum())
 
     def seconds(self, arm: str) -> np.ndarray:
-        """The seconds of all epochs of `arm`, at all learning rates."""
-        return np.array([r.seconds for c in self.cells if c.arm == arm for r in self._epochs[c]])
+        """The seconds of all epochs of `arm`: `(epochs, 3)`, with evaluation, without, seeds."""
+        rows = [
+            (*seconds, len(group.seeds))
+            for group, epochs in self._seconds.items()
+            if group.cell.arm == arm
+            for seconds in epochs
+        ]
+        return np.array(rows, np.float64).reshape(-1, 3)
 
     def rows(self) -> Iterator[tuple]:
-        """One row per cell, seed and epoch, as `COLUMNS` says."""
-        for cell in self.cells:
-            metrics = [self.values(cell, metric) for metric in METRICS]
-            for column, seed in enumerate(self.config.all_seeds):
-                for row in range(self.epochs(cell)):
-                    numbers = (float(values[row, column]) for values in metrics)
-                    yield (*cell, seed, row + 1, *numbers)
+        """One row per cell, seed and epoch that was run, as `COLUMNS` says."""
+        for cell, of_cell in self._metrics.items():
+            for seed, epochs in of_cell.items():
+                for index, values in enumerate(epochs):
+                    yield (*cell, seed, index + 1, *values)
+
+    def time_rows(self) -> Iterator[tuple]:
+        """One row per group and epoch, as `TIME_COLUMNS` says."""
+        for group, epochs in self._seconds.items():
+            for index, seconds in enumerate(epochs):
+                yield (*group.cell, group.seeds[0], len(group.seeds), index + 1, *seconds)
+
+    def restore(self, groups: Iterable[Group], metrics: list[dict], times: list[dict]):
+        """Adds what `rows` and `time_rows` gave, for the epochs that both have.
+
+        Args:
+            groups: All groups of the run, in its order.
+            metrics: The rows as dictionaries of text.
+            times: The same.
+
+        Raises:
+            KeyError, ValueError: A row is not what it should be.
+        """
+        by_epoch: dict[tuple, dict[str, Any]] = {
+            (row["arm"], float(row["learning_rate"]), int(row["seed"]), int(row["epoch"])): row
+            for row in metrics
+        }
+        by_group: dict[tuple, dict[int, dict]] = {}
+        for row in times:
+            key = (row["arm"], float(row["learning_rate"]), int(row["seed"]), int(row["seeds"]))
+            by_group.setdefault(key, {})[int(row["epoch"])] = row
+        for group in groups:
+            seconds = by_group.get((*group.cell, group.seeds[0], len(group.seeds)), {})
+            for epoch in range(1, self.config.epochs + 1):
+                keys = [(*group.cell, seed, epoch) for seed in group.seeds]
+                if epoch not in seconds or not all(key in by_epoch for key in keys):
+                    break
+                rows = [by_epoch[key] for key in keys]
+                values = {m: np.array([float(row[m]) for row in rows]) for m in METRICS}
+                taken = seconds[epoch]
+                self.add(
+                    group,
+                    EpochResult(values, float(taken["training_seconds"]), float(taken["seconds"])),
+                )
+            if self.measured(group):
+                self.end_if_nothing_is_finite(group)
+
+    def cut(self, group: Group, epochs: int):
+        """Forgets the epochs of `group` after the first `epochs`."""
+        self.ended.pop(group, None)
+        seconds = self._seconds.pop(group, [])[:epochs]
+        if seconds:
+            self._seconds[group] = seconds
+        of_cell = self._metrics.get(group.cell, {})
+        for seed in group.seeds:
+            rows = of_cell.pop(seed, [])[:epochs]
+            if rows:
+                of_cell[seed] = rows
+        if not of_cell:
+            self._metrics.pop(group.cell, None)
+
+    def _length(self, cell: Cell, seed: int) -> int:
+        if any(group.cell == cell and seed in group.seeds for group in self.ended):
+            return self.config.epochs
+        return len(self._metrics[cell][seed])

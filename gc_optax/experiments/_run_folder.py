@@ -13,12 +13,17 @@ from gc_optax.experiments._config import Config, InvalidSettingError
 
 RECORD = "run.json"
 METRICS = "metrics.csv"
+TIMES = "times.csv"
 CURVES = "curves.png"
 LEARNING_RATES = "learning_rates.png"
 
 
 class CannotWriteError(Exception):
     """A file of the run could not be written: which one, and why."""
+
+
+class CannotReadError(Exception):
+    """A run cannot be read: which file, and what is wrong with it."""
 
 
 class RunFolder:
@@ -35,7 +40,9 @@ class RunFolder:
     def claim(cls, path: Path) -> "RunFolder":
         """Makes the folder if need be; raises `InvalidSettingError` where it cannot be used."""
         holds = [
-            name for name in (RECORD, METRICS, CURVES, LEARNING_RATES) if (path / name).exists()
+            name
+            for name in (RECORD, METRICS, TIMES, CURVES, LEARNING_RATES)
+            if (path / name).exists()
         ]
         if holds:
             raise InvalidSettingError(
@@ -53,6 +60,42 @@ class RunFolder:
                 f"must be a folder that can be written to; {path}: {error.strerror}.",
             ) from None
         return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """The folder of a run that was begun; raises `CannotReadError` where there is none."""
+        if not path.is_dir():
+            raise CannotReadError(f"{path} is not a folder.")
+        return cls(path)
+
+    def read_json(self, name: str) -> dict:
+        """What `write_json` wrote, with `None` for the numbers that JSON does not have.
+
+        Raises:
+            CannotReadError: The file is not there, or is not JSON.
+        """
+        try:
+            content = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
+            raise CannotReadError(f"{self.path / name} cannot be read: {reason}.") from None
+        if not isinstance(content, dict):
+            raise CannotReadError(f"{self.path / name} cannot be read: it has no settings.")
+        return content
+
+    def read_csv(self, name: str) -> list[dict[str, str]]:
+        """What `write_csv` wrote, as one dictionary of text per row; nothing, if it never did.
+
+        Raises:
+            CannotReadError: The file cannot be read.
+        """
+        try:
+            with (self.path / name).open(encoding="utf-8", newline="") as file:
+                return list(csv.DictReader(file, strict=True))
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, csv.Error) as error:
+            raise CannotReadError(f"{self.path / name} cannot be read: {error}.") from None
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:

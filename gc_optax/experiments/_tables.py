@@ -8,27 +8,31 @@ from rich.table import Table
 from rich.text import Text
 
 from gc_optax.experiments._config import Config
+from gc_optax.experiments._data import SOURCES
 from gc_optax.experiments._optimizers import ARMS, BASELINE
-from gc_optax.experiments._record import chain_code, wall_times
+from gc_optax.experiments._record import chain_code
 from gc_optax.experiments._results import Cell, Results
 
 
-def tables(results: Results, compile_seconds: dict[str, float], console: Console) -> RenderableType:
-    """Accuracy, loss and times; what the columns mean stands below them."""
+def tables(results: Results, times: dict[str, dict], console: Console) -> RenderableType:
+    """Accuracy, loss and the `wall_times` of the record; what the columns mean stands below."""
     last = results.config.epochs
+    text = SOURCES[results.config.dataset].kind == "text"
+    accuracy = "Test accuracy, % of characters" if text else "Test accuracy, %"
+    loss = "Test loss, nats per character" if text else "Test loss, nats"
     unlimited = console.options.update(width=1000)
     # Where the second epoch does not fit beside the others it is left out, not broken up.
     for shown in (sorted({1, min(2, last), last}), sorted({1, last})):
         metrics = [
-            _metric(results, shown, "test_accuracy", "Test accuracy, %", scale=100, digits=2),
-            _metric(results, shown, "test_loss", "Test loss, nats", scale=1, digits=3),
+            _metric(results, shown, "test_accuracy", accuracy, scale=100, digits=2),
+            _metric(results, shown, "test_loss", loss, scale=1, digits=3),
         ]
         if all(console.measure(t, options=unlimited).maximum <= console.width for t in metrics):
             break
     return Group(
         *metrics,
         _notes(results),
-        _times(results, compile_seconds),
+        _times(times),
     )
 
 
@@ -125,7 +129,10 @@ def _notes(results: Results) -> Text:
         lines.append("bold where it excludes 0, with no correction for the number of comparisons.")
     if any(results.diverged(cell) for cell in results.cells):
         lines.append("A seed has diverged if a loss is not finite; it stays in every mean, and an")
-        lines.append("image for which the network gives no finite answer counts as wrong.")
+        lines.append("example for which the network gives no finite answer counts as wrong.")
+    if results.ended:
+        lines.append("Where no loss of a group was finite any more it was ended, and would have")
+        lines.append("got nothing right in the epochs that were left: see ended_early in run.json.")
     return Text("\n".join([*lines, ""]), style="dim")
 
 
@@ -133,18 +140,19 @@ def _range(seeds: range) -> str:
     return f"{seeds[0]} to {seeds[-1]}"
 
 
-def _times(results: Results, compile_seconds: dict[str, float]) -> Table:
+def _times(times: dict[str, dict]) -> Table:
     table = _table("Wall time, s")
-    for name in ("arm", "compile", "run", "per epoch", "epoch / none"):
+    for name in ("arm", "compile", "run", "per epoch", "epoch / none", "examples/s"):
         table.add_column(name, justify="left" if name == "arm" else "right")
-    for arm, times in wall_times(results, compile_seconds).items():
-        epoch, ratio = times["epoch"], times["epoch_ratio_to_none"]
+    for arm, of_arm in times.items():
+        ratio = of_arm["epoch_ratio_to_none"]
         table.add_row(
             arm,
-            f"{times['compile']:.2f}",
-            f"{times['run']:.2f}",
-            "" if epoch is None else f"{epoch:.3f}",
+            f"{of_arm['compile']:.2f}",
+            f"{of_arm['run']:.2f}",
+            f"{of_arm['epoch']:.3f}",
             "" if ratio is None else f"{ratio:.2f}",
+            f"{of_arm['examples_per_second']:,.0f}",
         )
     return table
 

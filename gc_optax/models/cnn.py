@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
-from gc_optax.models._patches import convolve_by_patches
+from gc_optax.models._layers import computation_dtype, mean_pool
 
 
 class CNN(nnx.Module):
@@ -17,6 +19,7 @@ class CNN(nnx.Module):
         channels: The number of filters of the first convolution, a multiple of 4; the second has
             twice as many.
         width: The number of units of the hidden dense layer.
+        dtype: The dtype of the computation, float32 by default; parameters are float32.
         rngs: The source of the initial weights.
 
     Example:
@@ -34,31 +37,27 @@ class CNN(nnx.Module):
         *,
         channels: int = 16,
         width: int = 64,
+        dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
+        dtype = computation_dtype(dtype)
         height, breadth, depth = input_shape
         flat = (height // 4) * (breadth // 4) * 2 * channels
         # The norm has a bias of its own, which would make the convolution's redundant.
-        conv = {"use_bias": False, "conv_general_dilated": convolve_by_patches, "rngs": rngs}
+        conv = {"use_bias": False, "dtype": dtype, "rngs": rngs}
+        norm = {"num_groups": 4, "dtype": jnp.float32, "rngs": rngs}
         self.conv1 = nnx.Conv(depth, channels, (3, 3), **conv)
-        self.norm1 = nnx.GroupNorm(channels, num_groups=4, rngs=rngs)
+        self.norm1 = nnx.GroupNorm(channels, **norm)
         self.conv2 = nnx.Conv(channels, 2 * channels, (3, 3), **conv)
-        self.norm2 = nnx.GroupNorm(2 * channels, num_groups=4, rngs=rngs)
-        self.dense = nnx.Linear(flat, width, rngs=rngs)
-        self.head = nnx.Linear(width, classes, rngs=rngs)
+        self.norm2 = nnx.GroupNorm(2 * channels, **norm)
+        self.dense = nnx.Linear(flat, width, dtype=dtype, rngs=rngs)
+        self.head = nnx.Linear(width, classes, dtype=jnp.float32, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Logits of shape `(batch, classes)` for images `(batch, height, width, channels)`."""
-        x = _pool(nnx.relu(self.norm1(self.conv1(x))))
-        x = _pool(nnx.relu(self.norm2(self.conv2(x))))
+        del rngs  # nothing is dropped
+        x = mean_pool(nnx.relu(self.norm1(self.conv1(x))))
+        x = mean_pool(nnx.relu(self.norm2(self.conv2(x))))
         x = x.reshape(x.shape[0], -1)
         x = nnx.relu(self.dense(x))
         return self.head(x)
-
-
-def _pool(x: jax.Array) -> jax.Array:
-    """Averages over squares of 2 x 2 pixels; an odd last row or column is dropped."""
-    batch, height, breadth, channels = x.shape
-    height, breadth = height // 2, breadth // 2
-    squares = x[:, : 2 * height, : 2 * breadth].reshape(batch, height, 2, breadth, 2, channels)
-    return squares.mean((2, 4))

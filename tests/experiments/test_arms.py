@@ -147,6 +147,6 @@ def test_a_traced_learning_rate_gives_what_the_number_gives(arm, params):
 
 def test_the_arm_gcc_leaves_dense_layers_alone_and_centralizes_convolutions(params):
     grads = jax.tree.map(jnp.ones_like, params)
-    updates: Any = ARMS["gcc"].make().update(grads, optax.EmptyState(), params)[0]
+    updates: Any = ARMS["gcc"].make(None).update(grads, optax.EmptyState(), params)[0]
     assert (updates["head"]["kernel"] == 1).all()
     assert (updates["conv1"]["kernel"] == 0).all()

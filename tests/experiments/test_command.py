@@ -3,6 +3,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,10 +15,12 @@ import pytest
 from gc_optax.experiments import _training as training
 from gc_optax.experiments import main
 from gc_optax.experiments._config import Config
+from gc_optax.experiments._protocols import PROTOCOLS
+from gc_optax.models import MODELS
 
 ARMS = ("none", "gc", "optax")
 RATES = (0.02, 0.1)
-TINY = ["compare", "--model", "mlp", "--seeds", "2", "--epochs", "3", "--batch-size", "200"]
+TINY = "compare --model mlp --seeds 2 --epochs 3 --batch-size 200 --devices 1".split()
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +47,9 @@ def rows_of(folder):
         return list(csv.DictReader(file))
 
 
-def test_a_run_leaves_its_four_files_and_names_the_folder(run):
+def test_a_run_leaves_its_files_and_names_the_folder(run):
     folder, out, _ = run
-    names = ["curves.png", "learning_rates.png", "metrics.csv", "run.json"]
+    names = ["curves.png", "learning_rates.png", "metrics.csv", "run.json", "times.csv"]
     assert sorted(path.name for path in folder.iterdir()) == names
     assert f"Run folder: {folder}\n  {', '.join(names)}\n" in out
 
@@ -75,6 +78,7 @@ def test_the_record_has_configuration_versions_device_and_times(run):
     assert record["complete"] is True
     assert record["command"][:2] == ["gc-optax", "compare"]
     assert record["config"] == {
+        "protocol": None,
         "dataset": "digits",
         "model": "mlp",
         "optimizer": "sgd",
@@ -85,9 +89,20 @@ def test_the_record_has_configuration_versions_device_and_times(run):
         "epochs": 3,
         "batch_size": 200,
         "learning_rate": list(RATES),
+        "schedule": "constant",
+        "decay_epochs": None,
         "momentum": 0.9,
         "weight_decay": 0.0,
+        "augmentation": "none",
+        "dtype": "float32",
+        "train_examples": None,
+        "seeds_at_once": None,
+        "devices": 1,
+        "checkpoint_every": 5,
     }
+    assert record["examples"] == {"train": 1000, "test": 797}
+    assert record["seeds_at_once"] == 2
+    assert len(record["data"]) == 64
     assert record["chains"]["gc"] == "gc_optax.centralize(), optax.sgd(learning_rate, momentum=0.9)"
     assert {"python", "jax", "jaxlib", "flax", "optax", "gc_optax"} <= set(record["versions"])
     assert record["device"]["platform"] in ("cpu", "gpu", "tpu")
@@ -95,6 +110,8 @@ def test_the_record_has_configuration_versions_device_and_times(run):
     assert record["wall_times"]["none"]["epoch_ratio_to_none"] == 1
     for times in record["wall_times"].values():
         assert 0 < times["epoch"] < times["run"] < record["total_seconds"]
+        # 1,000 examples of 2 seeds an epoch, of which the evaluation is a part.
+        assert times["examples_per_second"] > 2 * 1000 / times["epoch"]
         assert 0 < times["compile"] < record["total_seconds"]
 
 
@@ -188,8 +205,8 @@ def test_without_output_the_folder_is_made_under_runs(tmp_path, monkeypatch, cap
 def test_an_interrupted_run_keeps_what_is_finished_and_says_so(tmp_path, monkeypatch, capsys):
     run = training.Trainer.run
 
-    def interrupted(self, arm, learning_rate):
-        for number, result in enumerate(run(self, arm, learning_rate)):
+    def interrupted(self, arm, *rest):
+        for number, result in enumerate(run(self, arm, *rest)):
             if (arm, number) == ("gc", 2):
                 raise KeyboardInterrupt
             yield result
@@ -204,14 +221,14 @@ def test_an_interrupted_run_keeps_what_is_finished_and_says_so(tmp_path, monkeyp
     cells = [(c["arm"], c["epochs"], c["finished"]) for c in record["results"]]
     assert cells == [("none", 3, True), ("gc", 2, False)]
     assert len(rows_of(tmp_path / "run")) == 2 * (3 + 2)
-    names = ["curves.png", "metrics.csv", "run.json"]
+    names = ["curves.png", "metrics.csv", "run.json", "times.csv"]
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == names
 
 
 def test_a_run_interrupted_before_its_first_epoch_leaves_an_incomplete_record(
     tmp_path, monkeypatch, capsys
 ):
-    def interrupted(self, arm):
+    def interrupted(self, arm, seeds):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training.Trainer, "compile", interrupted)
@@ -247,7 +264,7 @@ BAD_OPTIONS = {
     "--epochs 0": "gc-optax: --epochs must be a whole number of at least 1, got 0.",
     "--batch-size -5": "gc-optax: --batch-size must be a whole number of at least 1, got -5.",
     "--batch-size 1001": "gc-optax: --batch-size must be at most 1000, the number of training "
-    "images of digits, got 1001.",
+    "examples of digits, got 1001.",
     "--learning-rate 0.1 fast": "gc-optax compare: argument --learning-rate: must be a number, got "
     "'fast'; see gc-optax compare --help",
     "--learning-rate 0": "gc-optax: --learning-rate must be a positive number that float32 can "
@@ -261,9 +278,31 @@ BAD_OPTIONS = {
     "--optimizer adam --momentum 0.5": "gc-optax: --momentum belongs to the optimizer sgd; adam "
     "does not have it.",
     "--arms none none": "gc-optax: --arms has none more than once.",
-    "--arms best": "gc-optax: --arms must be one of none, gc, gcc, optax; got best.",
-    "--dataset mnist": "gc-optax: --dataset must be one of digits; got mnist.",
-    "--model resnet": "gc-optax: --model must be one of mlp, cnn; got resnet.",
+    "--arms best": "gc-optax: --arms must be one of none, gc, traced, gcc, optax; got best.",
+    "--dataset mnist": "gc-optax: --dataset must be one of digits, fashion_mnist, cifar10, "
+    "cifar100, shakespeare; got mnist.",
+    "--model resnet": f"gc-optax: --model must be one of {', '.join(MODELS)}; got resnet.",
+    "--model gpt": "gc-optax: --model must be one of mlp, cnn, resnet18, resnet101, resnext29, "
+    "vgg11, densenet121, vit for digits, which is images; got gpt.",
+    "--dataset shakespeare --model cnn": "gc-optax: --model must be one of gpt for shakespeare, "
+    "which is text; got cnn.",
+    "--dataset shakespeare --augmentation crop-flip": "gc-optax: --augmentation is for images, and "
+    "shakespeare is text; got crop-flip.",
+    "--protocol paper": f"gc-optax: --protocol must be one of {', '.join(PROTOCOLS)}; got paper.",
+    "--schedule linear": "gc-optax: --schedule must be one of constant, step, one-cycle; got "
+    "linear.",
+    "--schedule step": "gc-optax: --decay-epochs must be given with the schedule step.",
+    "--decay-epochs 2": "gc-optax: --decay-epochs belongs to the schedule step; constant does not "
+    "have it.",
+    "--dtype float16": "gc-optax: --dtype must be one of float32, bfloat16; got float16.",
+    "--train-examples 2000": "gc-optax: --train-examples 2000 is more than the 1000 training "
+    "images of digits.",
+    "--train-examples 0": "gc-optax: --train-examples must be a whole number of at least 1, got 0.",
+    "--seeds-at-once 0": "gc-optax: --seeds-at-once must be a whole number of at least 1, got 0.",
+    "--devices 9": "gc-optax: --devices must be at most 8, the number of local devices, got 9.",
+    "--devices 3": "gc-optax: --devices must divide --batch-size 64, got 3.",
+    "--checkpoint-every -1": "gc-optax: --checkpoint-every must be a whole number of epochs, or 0 "
+    "for never, got -1.",
     "--optimizer lion": "gc-optax: --optimizer must be one of sgd, adam, adamw; got lion.",
     "--placement loss": "gc-optax: --placement must be one of gradient, update; got loss.",
     "--speed 3": "gc-optax: unrecognized arguments: --speed 3; see gc-optax --help",
@@ -296,6 +335,9 @@ def test_help_names_every_option_and_its_default(capsys):
     for setting in vars(Config()):
         assert f"--{setting.replace('_', '-')} " in out
     assert "(default: 8)" in out
+    assert all(name in out for name in PROTOCOLS)
+    for option in ("--data-dir", "--resume", "--output"):
+        assert f"{option} " in out
     assert "(default: none gc optax)" in " ".join(out.split())
 
 
@@ -320,9 +362,35 @@ def test_inspect_shows_the_axes_of_a_network(capsys):
     assert "13,584 of 13,754 parameters (98.8%), in 4 of 10 leaves, are centralized." in default
 
 
+@pytest.mark.usefixtures("default_promotion")
+@pytest.mark.parametrize("model", MODELS)
+def test_inspect_shows_every_kernel_centralized_over_its_fan_in_and_nothing_else(model, capsys):
+    assert main(["inspect", model]) == 0
+    out = capsys.readouterr().out
+    rows = {}
+    for line in out.split("\n\n")[0].splitlines()[2:-2]:
+        path, *cells = re.split(r"\s{2,}", line)
+        rows[path] = (cells[0], cells[1])
+    assert len(rows) > 3
+    for path, (shape, axes) in rows.items():
+        sizes = re.findall(r"\d+", shape)
+        if not path.endswith("kernel"):
+            expected = "-"
+        elif model == "gpt" and path.startswith("blocks/"):  # stacked by layer
+            inputs = range(1, 3) if "attention/out" in path else range(1, 2)
+            expected = ", ".join(map(str, inputs))
+        elif "attention" in path:
+            expected = "0, 1" if "attention/out" in path else "0"
+        else:
+            expected = ", ".join(map(str, range(len(sizes) - 1)))
+        assert axes == expected, path
+    assert ("by name they differ here" in out) == (model == "gpt")
+
+
 def test_inspect_names_the_networks_it_knows(capsys):
     assert main(["inspect", "resnet"]) == 2
-    assert capsys.readouterr().err == "gc-optax: MODEL must be one of mlp, cnn; got resnet.\n"
+    message = f"gc-optax: MODEL must be one of {', '.join(MODELS)}; got resnet.\n"
+    assert capsys.readouterr().err == message
 
 
 def test_a_missing_package_gives_one_line_that_says_what_to_install(monkeypatch, capsys):

@@ -25,11 +25,11 @@ def test_seeds_are_counted_from_the_first():
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("dataset", "mnist", "`dataset` must be one of digits; got mnist."),
-        ("model", "resnet", "`model` must be one of mlp, cnn; got resnet."),
+        ("dataset", "mnist", "`dataset` must be one of digits, fashion_mnist, cifar10, cifar100, "),
+        ("model", "resnet", "`model` must be one of mlp, cnn, resnet18, "),
         ("optimizer", "lion", "`optimizer` must be one of sgd, adam, adamw; got lion."),
         ("placement", "loss", "`placement` must be one of gradient, update; got loss."),
-        ("arms", ("none", "cg"), "`arms` must be one of none, gc, gcc, optax; got cg."),
+        ("arms", ("none", "cg"), "`arms` must be one of none, gc, traced, gcc, optax; got cg."),
         ("arms", ("gc", "gc"), "`arms` has gc more than once."),
         ("arms", (), "`arms` must have at least one value."),
         ("seeds", 0, "`seeds` must be a whole number of at least 1, got 0."),
@@ -61,5 +61,10 @@ def test_momentum_is_refused_for_an_optimizer_without_it():
 
 def test_a_batch_may_be_the_whole_training_set_and_no_more():
     Config(batch_size=10).check_batch_size(10)
-    with pytest.raises(InvalidSettingError, match="at most 9, the number of training images of"):
+    with pytest.raises(InvalidSettingError, match="at most 9, the number of training examples of"):
         Config(batch_size=10).check_batch_size(9)
+
+
+def test_the_default_network_is_that_of_the_data():
+    assert Config().network == "cnn"
+    assert Config(dataset="shakespeare").network == "gpt"

@@ -3,35 +3,50 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gc_optax.experiments._config import Config
-from gc_optax.experiments._data import SOURCES, Dataset, Split, standardise
-from gc_optax.experiments._optimizers import chain, links
-from gc_optax.experiments._training import (
+from gc_optax.experiments._config import Config, InvalidSettingError
+from gc_optax.experiments._data import Dataset, Split, load
+from gc_optax.experiments._epoch import (
     METRICS,
     State,
-    Trainer,
     batches,
     epoch_function,
-    functional,
+    evaluation_function,
+    noise_key,
+    pieces,
 )
-from gc_optax.models import MLP
+from gc_optax.experiments._network import functional
+from gc_optax.experiments._optimizers import chain, links
+from gc_optax.experiments._optimizers import schedule as rate_of
+from gc_optax.experiments._training import Trainer
+from gc_optax.models import MLP, VGG
 
 
 @pytest.fixture(scope="module")
 def dataset():
-    whole = SOURCES["digits"].load()
-    return Dataset(*(Split(split.images[:96], split.labels[:96]) for split in whole))
+    whole = load("digits")
+    train, test = (Split(s.inputs[:96], s.labels[:96]) for s in (whole.train, whole.test))
+    return whole._replace(train=train, test=test)
 
 
 def small(**settings):
-    return Config(
-        **({"model": "mlp", "seeds": 3, "epochs": 2, "batch_size": 32, "arms": ("gc",)} | settings)
-    )
+    defaults = {
+        "model": "mlp",
+        "seeds": 3,
+        "epochs": 2,
+        "batch_size": 32,
+        "arms": ("gc",),
+        "devices": 1,
+    }
+    return Config(**(defaults | settings))
 
 
 def metrics_of(trainer, arm="gc", rate=0.05):
-    """The metrics as one array (epochs, metrics, seeds)."""
-    return np.array([[e.metrics[m] for m in METRICS] for e in trainer.run(arm, rate)])
+    """The metrics of all seeds as one array (epochs, metrics, seeds)."""
+    groups = [
+        [[e.metrics[m] for m in METRICS] for _, e in trainer.run(arm, rate, seeds)]
+        for seeds in trainer.groups
+    ]
+    return np.concatenate([np.array(group) for group in groups], axis=-1)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +58,22 @@ def test_a_run_repeated_gives_the_same_numbers(trainer, dataset):
     first = metrics_of(trainer)
     np.testing.assert_array_equal(metrics_of(trainer), first)
     np.testing.assert_array_equal(metrics_of(Trainer(small(), dataset)), first)
+
+
+@pytest.mark.usefixtures("default_promotion")
+def test_a_run_that_begins_in_the_middle_gives_what_the_whole_run_gives(dataset):
+    trainer = Trainer(small(epochs=4, schedule="one-cycle", augmentation="crop-flip"), dataset)
+    seeds = trainer.groups[0]
+    whole, kept = [], None
+    for state, result in trainer.run("gc", 0.05, seeds):
+        whole.append(result.metrics)
+        if len(whole) == 2:
+            # The state that is given out is taken back for the next epoch.
+            kept = jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
+    rest = [r.metrics for _, r in trainer.run("gc", 0.05, seeds, jax.device_put(kept), 2)]
+    for a, b in zip(whole[2:], rest, strict=True):
+        for metric in METRICS:
+            np.testing.assert_array_equal(a[metric], b[metric])
 
 
 def test_metrics_are_finite_and_differ_between_seeds(trainer):
@@ -58,6 +89,43 @@ def test_a_seed_trained_alone_gives_what_it_gives_in_company(trainer, dataset):
     np.testing.assert_allclose(alone[..., 0], metrics_of(trainer)[..., 1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_seeds_in_groups_give_what_they_give_all_at_once(trainer, dataset, at_once):
+    grouped = Trainer(small(seeds_at_once=at_once), dataset)
+    assert [len(seeds) for seeds in grouped.groups] == {1: [1, 1, 1], 2: [2, 1]}[at_once]
+    np.testing.assert_allclose(metrics_of(grouped), metrics_of(trainer), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("devices", [4, 8])
+def test_a_batch_spread_over_devices_gives_what_one_device_gives(trainer, dataset, devices):
+    spread = Trainer(small(devices=devices), dataset)
+    assert len(spread.devices) == devices
+    np.testing.assert_allclose(metrics_of(spread), metrics_of(trainer), rtol=1e-4, atol=1e-5)
+    seeds = spread.groups[0]
+    program = spread._programs["gc", 3].epoch.as_text()  # pyright: ignore
+    assert "all-reduce" in program
+    assert "all-gather" not in program
+    assert spread.initial_state("gc", seeds).params["head"]["kernel"].sharding.is_fully_replicated
+
+
+def test_by_default_a_batch_is_spread_over_as_many_devices_as_divide_it(dataset):
+    assert len(Trainer(small(devices=None, batch_size=32), dataset).devices) == 8
+    assert len(Trainer(small(devices=None, batch_size=30), dataset).devices) == 6
+
+
+def test_devices_that_are_not_there_or_do_not_divide_a_batch_are_an_error(dataset):
+    with pytest.raises(InvalidSettingError, match="at most 8, the number of local devices, got 9"):
+        Trainer(small(devices=9), dataset)
+    with pytest.raises(InvalidSettingError, match="must divide --batch-size 32, got 3"):
+        Trainer(small(devices=3), dataset)
+
+
+def test_a_network_that_does_not_fit_the_images_is_an_error(dataset):
+    cut = [Split(s.inputs[:, :7], s.labels) for s in (dataset.train, dataset.test)]
+    with pytest.raises(InvalidSettingError, match="vit does not fit digits: "):
+        Trainer(small(model="vit"), dataset._replace(train=cut[0], test=cut[1]))
+
+
 @pytest.mark.slow
 def test_a_convolutional_network_trained_alone_gives_what_it_gives_in_company(dataset):
     company = metrics_of(Trainer(small(model="cnn"), dataset))
@@ -68,14 +136,17 @@ def test_a_convolutional_network_trained_alone_gives_what_it_gives_in_company(da
 def test_arms_start_from_the_same_weights_and_see_the_same_batches(dataset):
     # With one batch per epoch, the first training loss is that of the initial weights; the
     # batches of the later epochs are told by an arm that does not move.
-    trainer = Trainer(small(batch_size=96), dataset)
+    settings = {"batch_size": 96, "arms": ("none", "gc", "traced", "optax")}
+    trainer = Trainer(small(**settings), dataset)
     first = [metrics_of(trainer, arm)[0, METRICS.index("train_loss")] for arm in ("none", "gc")]
     np.testing.assert_array_equal(*first)
     still = [metrics_of(trainer, arm, rate=1e-30) for arm in ("none", "gc", "optax")]
     np.testing.assert_array_equal(still[0], still[1])
     np.testing.assert_array_equal(still[0], still[2])
-    moved = [metrics_of(trainer, arm)[1] for arm in ("none", "gc")]
+    moved = [metrics_of(trainer, arm)[1] for arm in ("none", "gc", "traced")]
     assert (moved[0] != moved[1]).any()
+    # Names and trace agree about dense layers.
+    np.testing.assert_array_equal(moved[1], moved[2])
 
 
 def test_the_batches_of_an_epoch_hold_no_image_twice_and_change_with_epoch_and_seed():
@@ -89,34 +160,132 @@ def test_the_batches_of_an_epoch_hold_no_image_twice_and_change_with_epoch_and_s
     assert (rows(0, 0) != rows(1, 0)).any()
 
 
+def test_noise_changes_with_epoch_and_seed():
+    data = {
+        tuple(jax.random.key_data(noise_key(jnp.uint32(s), jnp.uint32(e))).tolist())
+        for s in (0, 1)
+        for e in (0, 1)
+    }
+    assert len(data) == 4
+
+
 def test_an_arm_compiles_once_for_all_learning_rates(trainer, monkeypatch):
     slow = metrics_of(trainer, rate=0.01)
-    monkeypatch.setattr(jax, "jit", None)
+    before = dict(trainer.compile_seconds)
     fast = metrics_of(trainer, rate=0.1)
     assert (slow != fast).any()
-    assert list(trainer.compile_seconds) == ["gc"]
+    assert trainer.compile_seconds == before
+    assert list(before) == ["gc"]
 
 
-def test_a_run_that_diverges_goes_on_and_gets_nothing_right(trainer):
+def test_a_run_that_diverges_gets_nothing_right(trainer):
     metrics = metrics_of(trainer, rate=1e10)
-    assert len(metrics) == 2
     assert not np.isfinite(metrics[-1, METRICS.index("test_loss")]).any()
     assert (metrics[-1, METRICS.index("test_accuracy")] == 0).all()
 
 
+def one_epoch(network, dataset, optimizer, **options):
+    """The state before and after three steps of seed 0, and the batches' rows."""
+    params, statistics = network.init(jax.random.key(0))
+    state = State(params, statistics, optimizer(0.0).init(params))
+    order = batches(jnp.uint32(0), jnp.uint32(0), 96, 32)
+    after, _ = jax.jit(epoch_function(network, optimizer, **options))(
+        state, order, jax.random.key(1), jnp.float32(0.1), jax.device_put(dataset)
+    )
+    return state, after, order
+
+
 @pytest.mark.parametrize(("arm", "preserved"), [("none", False), ("gc", True), ("optax", False)])
 def test_training_with_gc_preserves_the_weight_sums_of_each_unit(arm, preserved, dataset):
-    init, apply = functional(lambda rngs: MLP((8, 8, 1), 10, width=16, rngs=rngs))
-    optimizer = lambda rate: chain(links(arm, "sgd", "gradient", rate, momentum=0.9))  # noqa: E731
-    params = init(jax.random.key(0))
-    state, _ = jax.jit(epoch_function(apply, optimizer))(
-        State(params, optimizer(0.0).init(params)),
-        batches(jnp.uint32(0), jnp.uint32(0), 96, 32),
-        jnp.float32(0.1),
-        jax.device_put(dataset),
+    network = functional(lambda rngs: MLP((8, 8, 1), 10, width=16, rngs=rngs))
+    before, after, _ = one_epoch(
+        network, dataset, lambda rate: chain(links(arm, "sgd", "gradient", rate, momentum=0.9))
     )
-    moved = state.params["dense1"]["kernel"].sum(0) - params["dense1"]["kernel"].sum(0)
+    moved = after.params["dense1"]["kernel"].sum(0) - before.params["dense1"]["kernel"].sum(0)
     assert (jnp.abs(moved).max() < 1e-5) == preserved
+
+
+@pytest.mark.usefixtures("default_promotion")
+@pytest.mark.parametrize(
+    ("schedule", "factors"), [("step", [1, 1, 0.1, 0.1]), ("one-cycle", [0.04, 1.0, 0.5, 0.0])]
+)
+def test_the_learning_rate_follows_its_schedule(schedule, factors):
+    steps = {"step": [0, 9, 10, 19], "one-cycle": [0, 30, 65, 99]}[schedule]
+    rate = rate_of(schedule, jnp.float32(0.2), steps=100, decay_steps=10)
+    assert callable(rate)
+    actual = [float(jnp.asarray(rate(jnp.int32(step)))) / 0.2 for step in steps]
+    assert actual == pytest.approx(factors, abs=2e-3)
+
+
+def test_evaluation_in_pieces_gives_what_the_whole_test_set_gives(dataset):
+    network = functional(lambda rngs: MLP((8, 8, 1), 10, width=16, rngs=rngs))
+    params, statistics = network.init(jax.random.key(0))
+    evaluate = jax.jit(evaluation_function(network))
+    state = State(params, statistics, ())
+    whole = evaluate(state, pieces(96, 96), dataset)
+    for size in (1, 7, 40, 200):
+        parts = evaluate(state, pieces(96, size), dataset)
+        np.testing.assert_allclose(parts, whole, rtol=1e-5)
+
+
+def test_pieces_cover_every_row_once():
+    rows, weights = pieces(10, 4)
+    assert rows.shape == weights.shape == (3, 4)
+    assert rows[weights > 0].tolist() == list(range(10))
+    assert weights.sum() == 10
+
+
+def test_batch_statistics_change_in_training_and_not_in_evaluation(tiny_cifar100):
+    data = load("cifar100", tiny_cifar100)
+    network = functional(lambda rngs: VGG((32, 32, 3), 100, rngs=rngs))
+    params, statistics = jax.eval_shape(network.init, jax.random.key(0))
+    assert jax.tree.leaves(statistics)
+    inputs = jax.ShapeDtypeStruct((2, *data.train.inputs.shape[1:]), jnp.float32)
+    _, after = jax.eval_shape(network.train, params, statistics, inputs, jax.random.key(0))
+    assert jax.tree.structure(after) == jax.tree.structure(statistics)
+    assert jax.eval_shape(network.evaluate, params, statistics, inputs).shape == (2, 100)
+
+
+def test_only_training_images_are_augmented(dataset):
+    # Of images that are brighter at their edge than can be after a crop, only training sees others.
+    seen = []
+
+    class Spy(MLP):
+        def __call__(self, x, *, rngs=None):
+            jax.debug.callback(lambda m: seen.append(float(m)), x.max())
+            return super().__call__(x, rngs=rngs)
+
+    edge = np.zeros((96, 8, 8, 1), np.uint8)
+    edge[:, 0, 0] = 255
+    data = Dataset(
+        Split(edge, dataset.train.labels),
+        Split(edge, dataset.test.labels),
+        10,
+        np.zeros(1, np.float32),
+        np.ones(1, np.float32),
+    )
+    network = functional(lambda rngs: Spy((8, 8, 1), 10, width=4, rngs=rngs))
+    optimizer = lambda rate: chain(links("none", "sgd", "gradient", rate, momentum=0.9))  # noqa: E731
+    _, state, _ = one_epoch(network, data, optimizer, augmentation="none")
+    jax.effects_barrier()
+    assert set(seen) == {255.0}
+    sums = jax.jit(evaluation_function(network))(state, pieces(96, 48), data)
+    jax.block_until_ready(sums)
+    jax.effects_barrier()
+    assert set(seen) == {255.0}
+
+    moved = []
+
+    class Corner(MLP):
+        def __call__(self, x, *, rngs=None):
+            jax.debug.callback(lambda m: moved.append(float(m)), (x[:, 0, 0] == 255).mean())
+            return super().__call__(x, rngs=rngs)
+
+    network = functional(lambda rngs: Corner((8, 8, 1), 10, width=4, rngs=rngs))
+    one_epoch(network, data, optimizer, augmentation="crop-flip")
+    jax.effects_barrier()
+    assert moved
+    assert all(share < 0.5 for share in moved)
 
 
 @pytest.mark.slow
@@ -127,20 +296,3 @@ def test_placement_makes_no_difference_for_sgd_and_does_for_adam(dataset):
 
     np.testing.assert_allclose(final("sgd", "gradient"), final("sgd", "update"), rtol=1e-3)
     assert not np.allclose(final("adam", "gradient"), final("adam", "update"), rtol=1e-3)
-
-
-def test_digits_are_split_into_a_thousand_to_train_and_the_rest_to_test():
-    train, test = SOURCES["digits"].load()
-    assert train.images.shape == (1000, 8, 8, 1)
-    assert test.images.shape == (797, 8, 8, 1)
-    assert train.images.dtype == np.float32
-    assert train.labels.dtype == np.int32
-    assert set(train.labels) == set(test.labels) == set(range(SOURCES["digits"].classes))
-    assert train.images.mean() == pytest.approx(0, abs=1e-5)
-    assert train.images.std() == pytest.approx(1, abs=1e-5)
-
-
-def test_images_are_standardised_channel_by_channel_with_the_training_sets_moments():
-    train = np.array([[0.0, 10.0], [2.0, 30.0]], np.float32).reshape(2, 1, 1, 2)
-    other = np.array([[3.0, 20.0]], np.float32).reshape(1, 1, 1, 2)
-    assert standardise(other, train).ravel().tolist() == [2.0, 0.0]

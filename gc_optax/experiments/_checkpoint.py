@@ -1,0 +1,85 @@
+"""`Checkpoints`: the state of the group that is being trained, kept with Orbax.
+
+One checkpoint is kept, of the last group and epoch. A new one is whole before the old one goes, so
+whenever the process dies there is a whole one.
+"""
+
+import contextlib
+import logging
+import shutil
+from pathlib import Path
+
+from gc_optax.experiments._epoch import State
+from gc_optax.experiments._run_folder import CannotWriteError
+
+FOLDER = "checkpoints"
+
+
+class Checkpoints:
+    """The checkpoints of one run folder.
+
+    Args:
+        run: The run folder.
+    """
+
+    def __init__(self, run: Path):
+        self._path = (run / FOLDER).absolute()
+
+    def save(self, group: int, epoch: int, state: State):
+        """Keeps `state`, which the group has after `epoch`, and forgets what was kept before.
+
+        Raises:
+            CannotWriteError: It could not be written; what was kept before is kept.
+        """
+        import orbax.checkpoint as ocp  # slow to import
+
+        # Orbax says at length what it does.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        before = [path for path, _, _ in self._there()]
+        try:
+            self._path.mkdir(exist_ok=True)
+            with ocp.StandardCheckpointer() as checkpointer:
+                checkpointer.save(self._path / f"{group}-{epoch}", state, force=True)
+        except Exception as error:  # Orbax and TensorStore raise errors of many kinds
+            reason = _first_line(error)
+            raise CannotWriteError(
+                f"{self._path / f'{group}-{epoch}'} could not be written: {reason}"
+            ) from error
+        for path in before:
+            if path.name != f"{group}-{epoch}":
+                shutil.rmtree(path, ignore_errors=True)
+
+    def latest(self) -> tuple[int, int] | None:
+        """The group and the epoch of what is kept."""
+        there = self._there()
+        return max((group, epoch) for _, group, epoch in there) if there else None
+
+    def restore(self, group: int, epoch: int, abstract: State) -> State | None:
+        """The state that was kept, or `None` where it cannot be read."""
+        import orbax.checkpoint as ocp
+
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        try:
+            with ocp.StandardCheckpointer() as checkpointer:
+                return checkpointer.restore(self._path / f"{group}-{epoch}", abstract)
+        except Exception:  # damaged since: the group begins again, and loses nothing but time
+            return None
+
+    def clear(self):
+        """Forgets everything."""
+        with contextlib.suppress(OSError):
+            shutil.rmtree(self._path)
+
+    def _there(self) -> list[tuple[Path, int, int]]:
+        """What is whole; Orbax writes under another name and renames at the end."""
+        found = []
+        for path in self._path.glob("*-*"):
+            group, _, epoch = path.name.partition("-")
+            if group.isdigit() and epoch.isdigit():
+                found.append((path, int(group), int(epoch)))
+        return found
+
+
+def _first_line(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text.splitlines()[0]

@@ -1,0 +1,47 @@
+"""Data sets: images and text in memory as NumPy arrays, as they are in their files."""
+
+import os
+from pathlib import Path
+
+from gc_optax.experiments._data._dataset import DataError, Dataset, Source, Split
+from gc_optax.experiments._data._digits import load_digits
+from gc_optax.experiments._data._images import ImageSchema, images
+from gc_optax.experiments._data._text import CONTEXT, load_shakespeare
+
+__all__ = ["CONTEXT", "SOURCES", "DataError", "Dataset", "Source", "Split", "load"]
+
+SOURCES = {
+    "digits": Source((8, 8, 1), 10, "images", "scikit-learn", load_digits, embedded=True),
+    "fashion_mnist": images(
+        ImageSchema(
+            "fashion_mnist", "zalando-datasets/fashion_mnist", "image", "label", (28, 28, 1), 10
+        )
+    ),
+    "cifar10": images(
+        ImageSchema("cifar10", "uoft-cs/cifar10", "img", "label", (32, 32, 3), 10),
+    ),
+    "cifar100": images(
+        ImageSchema("cifar100", "uoft-cs/cifar100", "img", "fine_label", (32, 32, 3), 100),
+    ),
+    "shakespeare": Source((CONTEXT,), 65, "text", "a text file", load_shakespeare),
+}
+
+
+def load(name: str, data_dir: Path | None = None, train_examples: int | None = None) -> Dataset:
+    """Loads the data set `name` of `SOURCES`.
+
+    Args:
+        name: A key of `SOURCES`.
+        data_dir: Where its files are; by default what `GC_OPTAX_DATA_DIR` says, and without that
+            the Hugging Face hub. An embedded data set takes none.
+        train_examples: How many of the first training examples to keep; by default all.
+
+    Raises:
+        DataError: The data are not there, or are not what they should be.
+    """
+    source = SOURCES[name]
+    if train_examples is not None and train_examples < 1:
+        raise DataError(f"--train-examples must be at least 1, got {train_examples}.")
+    if data_dir is None and not source.embedded and os.environ.get("GC_OPTAX_DATA_DIR"):
+        data_dir = Path(os.environ["GC_OPTAX_DATA_DIR"])
+    return source.load(data_dir, train_examples)

@@ -1,0 +1,47 @@
+import pytest
+
+from gc_optax.experiments._config import Config
+from gc_optax.experiments._protocols import PROTOCOLS, settings
+from gc_optax.experiments._record import chain_code
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_the_settings_of_a_protocol_are_good_settings(name):
+    config = Config(**settings(name, {"protocol": name}))
+    assert config.protocol == name
+
+
+def test_the_papers_protocol_is_that_of_the_paper():
+    config = Config(**settings("paper-cifar100", {}))
+    assert (config.dataset, config.model) == ("cifar100", "resnet18")
+    assert (config.optimizer, config.momentum, config.weight_decay) == ("sgd", 0.9, 5e-4)
+    assert (config.batch_size, config.epochs) == (128, 200)
+    assert (config.learning_rates, config.schedule, config.decay_epochs) == ((0.1,), "step", 60)
+    assert config.augmentation == "crop-flip"
+    # L2 before GC, as in the authors' code.
+    assert chain_code(config, "gc") == (
+        "optax.add_decayed_weights(0.0005), gc_optax.centralize(), "
+        "optax.sgd(schedule, momentum=0.9)"
+    )
+
+
+def test_adamw_has_gc_at_the_gradient_and_at_the_update():
+    gradient, update = (
+        chain_code(Config(**settings(name, {})), "gc")
+        for name in ("paper-cifar100-adamw", "paper-cifar100-adamw-update")
+    )
+    adamw = "optax.adamw(schedule, weight_decay=0.0005)"
+    assert gradient == f"gc_optax.centralize(), {adamw}"
+    assert update == f"{adamw}, gc_optax.centralize()"
+
+
+def test_options_change_a_protocol():
+    config = Config(**settings("fashion-quick", {"epochs": 1, "seeds": 2}))
+    assert (config.epochs, config.seeds, config.dataset) == (1, 2, "fashion_mnist")
+
+
+def test_another_optimizer_has_its_own_rate_and_decay():
+    config = Config(**settings("paper-cifar100", {"optimizer": "adam"}))
+    assert (config.learning_rates, config.weight_decay) == ((1e-3,), 0.0)
+    config = Config(**settings("paper-cifar100", {"optimizer": "adam", "weight_decay": 0.1}))
+    assert config.weight_decay == 0.1

@@ -1,0 +1,285 @@
+"""A run that is interrupted or killed goes on where it was, and ends as if nothing had been."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import pytest
+
+from gc_optax.experiments import _training as training
+from gc_optax.experiments import main
+from gc_optax.experiments._checkpoint import Checkpoints
+from gc_optax.experiments._run_folder import RunFolder
+
+RUN = (
+    "compare --model mlp --arms none gc --seeds 3 --seeds-at-once 2 --epochs 6 --batch-size 200 "
+    "--checkpoint-every 2 --schedule one-cycle --devices 1 --output"
+).split()
+
+
+# Optax's schedules multiply a float and an integer.
+pytestmark = pytest.mark.usefixtures("default_promotion")
+
+
+class Killed(BaseException):
+    """The process is gone: nothing that comes after it is run."""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    with jax.numpy_dtype_promotion("standard"):
+        assert main([*RUN, str(folder)]) == 0
+    return folder
+
+
+def metrics_of(folder):
+    return (folder / "metrics.csv").read_bytes()
+
+
+def record_of(folder):
+    return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+
+
+def killed_at(monkeypatch, folder, arm, first_seed, epoch):
+    """Runs until the given arm has begun the epoch after `epoch`."""
+    run = training.Trainer.run
+
+    def dies(self, a, rate, seeds, state=None, at=0):
+        for result in run(self, a, rate, seeds, state, at):
+            yield result
+            at += 1
+            if (a, seeds[0], at) == (arm, first_seed, epoch):
+                raise Killed
+
+    monkeypatch.setattr(training.Trainer, "run", dies)
+    with pytest.raises(Killed):
+        main([*RUN, str(folder)])
+    monkeypatch.undo()
+
+
+# Right after a checkpoint, between two, before the first one, and in the second group.
+@pytest.mark.parametrize("at", [("none", 0, 4), ("gc", 0, 3), ("none", 0, 1), ("gc", 2, 5)])
+def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(
+    at, whole, tmp_path, monkeypatch, capsys
+):
+    folder = tmp_path / "run"
+    killed_at(monkeypatch, folder, *at)
+    assert record_of(folder)["complete"] is False
+    capsys.readouterr()
+    assert main(["compare", "--resume", str(folder)]) == 0
+    assert metrics_of(folder) == metrics_of(whole)
+    record = record_of(folder)
+    assert record["complete"] is True
+    assert len(record["resumed"]) == 1
+    assert record["results"] == record_of(whole)["results"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        path.name for path in whole.iterdir()
+    )
+    out, err = capsys.readouterr()
+    assert "none" in out
+    assert "numbers may differ" not in err
+
+
+def test_only_what_came_after_the_checkpoint_is_run_again(whole, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    killed_at(monkeypatch, folder, "gc", 0, 5)
+    ran = []
+    run = training.Trainer.run
+
+    def counted(self, arm, rate, seeds, state=None, at=0):
+        ran.append((arm, seeds[0], at))
+        return run(self, arm, rate, seeds, state, at)
+
+    monkeypatch.setattr(training.Trainer, "run", counted)
+    assert main(["compare", "--resume", str(folder)]) == 0
+    assert ran == [("gc", 0, 4), ("none", 2, 0), ("gc", 2, 0)]
+    assert metrics_of(folder) == metrics_of(whole)
+
+
+def test_an_interrupted_run_says_how_to_go_on(whole, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    run = training.Trainer.run
+
+    def interrupted(self, arm, rate, seeds, state=None, at=0):
+        for result in run(self, arm, rate, seeds, state, at):
+            if arm == "gc":
+                raise KeyboardInterrupt
+            yield result
+
+    monkeypatch.setattr(training.Trainer, "run", interrupted)
+    assert main([*RUN, str(folder)]) == 130
+    monkeypatch.undo()
+    assert f"go on with gc-optax compare --resume {folder}\n" in capsys.readouterr().err
+    assert main(["compare", "--resume", str(folder)]) == 0
+    assert metrics_of(folder) == metrics_of(whole)
+
+
+def test_a_damaged_checkpoint_costs_time_and_nothing_else(whole, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    killed_at(monkeypatch, folder, "gc", 0, 5)
+    for path in (folder / "checkpoints").rglob("*"):
+        if path.is_file():
+            os.truncate(path, path.stat().st_size // 2)
+    assert main(["compare", "--resume", str(folder)]) == 0
+    assert metrics_of(folder) == metrics_of(whole)
+
+
+def test_a_whole_run_is_shown_again_and_not_trained(whole, tmp_path, monkeypatch, capsys):
+    before = metrics_of(whole)
+    monkeypatch.setattr(training.Trainer, "run", None)
+    assert main(["compare", "--resume", str(whole)]) == 0
+    assert "Test accuracy" in capsys.readouterr().out
+    assert metrics_of(whole) == before
+    assert record_of(whole)["complete"] is True
+
+
+def changed(folder, **changes):
+    record = record_of(folder)
+    (folder / "run.json").write_text(json.dumps({**record, **changes}), encoding="utf-8")
+
+
+@pytest.fixture
+def begun(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    killed_at(monkeypatch, folder, "none", 0, 3)
+    return folder
+
+
+def refused(capsys, *options):
+    assert main(["compare", *map(str, options)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return err
+
+
+def test_what_cannot_be_gone_on_with_is_one_line(tmp_path, begun, capsys):
+    capsys.readouterr()
+    assert "is not a folder" in refused(capsys, "--resume", tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    assert "run.json cannot be read: No such file" in refused(
+        capsys, "--resume", tmp_path / "empty"
+    )
+    whole = (begun / "run.json").read_text()
+    for broken in ("", whole[: len(whole) // 2], "[]"):
+        (begun / "run.json").write_text(broken)
+        assert "run.json cannot be read: it" in refused(capsys, "--resume", begun)
+    (begun / "run.json").write_text(whole)
+    changed(begun, data="other")
+    assert "the data are not those that the run began with" in refused(capsys, "--resume", begun)
+    changed(begun, format=99)
+    assert "has the format 99" in refused(capsys, "--resume", begun)
+    changed(begun, format=2, config={"model": "lenet"})
+    assert "settings cannot be used: `model` must be one of" in refused(capsys, "--resume", begun)
+
+
+def test_broken_metrics_are_one_line(begun, capsys):
+    capsys.readouterr()
+    (begun / "metrics.csv").write_text("arm,seed\nnone,0\n")
+    assert "the metrics cannot be read" in refused(capsys, "--resume", begun)
+
+
+def test_settings_beside_resume_are_refused(begun, capsys):
+    capsys.readouterr()
+    message = "cannot be given with --resume, which takes the settings of the run."
+    assert f"--epochs {message}" in refused(capsys, "--resume", begun, "--epochs", 3)
+    assert f"--output {message}" in refused(capsys, "--resume", begun, "--output", "x")
+
+
+def test_another_version_is_said_and_does_not_stop_the_run(begun, capsys):
+    record = record_of(begun)
+    changed(begun, versions={**record["versions"], "jax": "0.0.1"})
+    capsys.readouterr()
+    assert main(["compare", "--resume", str(begun)]) == 0
+    assert "jax was 0.0.1 when the run began" in capsys.readouterr().err
+
+
+def test_a_disk_that_fills_up_is_one_line_and_leaves_no_whole_result(
+    whole, tmp_path, monkeypatch, capsys
+):
+    folder = tmp_path / "run"
+    save = Checkpoints.save
+    monkeypatch.setattr(Checkpoints, "save", lambda *a: fill_up(monkeypatch) or save(*a))
+
+    def fill_up(monkeypatch):
+        def full(self, name, *_):
+            import errno
+
+            from gc_optax.experiments._run_folder import CannotWriteError
+
+            raise CannotWriteError(f"{name} could not be written: {os.strerror(errno.ENOSPC)}")
+
+        monkeypatch.setattr(RunFolder, "write_csv", full)
+
+    assert main([*RUN, str(folder)]) == 1
+    err = capsys.readouterr().err
+    assert "metrics.csv could not be written: No space left on device\n" in err
+    assert "Traceback" not in err
+    assert record_of(folder)["complete"] is False
+    monkeypatch.undo()
+    assert main(["compare", "--resume", str(folder)]) == 0
+    assert metrics_of(folder) == metrics_of(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="the limit is of POSIX")
+def test_a_file_that_cannot_grow_is_one_line(tmp_path):
+    code = (
+        "import resource, sys; from gc_optax.experiments import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *RUN, str(tmp_path / "run")],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("gc-optax: ")
+    assert "could not be written: " in done.stderr
+    assert "Traceback" not in done.stderr
+    record = tmp_path / "run" / "run.json"
+    assert not record.read_text() or record_of(tmp_path / "run")["complete"] is False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+@pytest.mark.parametrize("model", ["mlp", "vgg11"])
+def test_kill_9_and_resume_give_the_numbers_of_a_run_that_was_left_alone(
+    model, tmp_path, tiny_cifar100
+):
+    options = {
+        # Thousands of quick epochs, and a few with batch statistics, dropout and augmentation.
+        "mlp": "--model mlp --seeds 2 --epochs 3000 --checkpoint-every 100",
+        "vgg11": f"--model vgg11 --dataset cifar100 --data-dir {tiny_cifar100} --batch-size 4 "
+        "--seeds 1 --epochs 12 --checkpoint-every 1 --augmentation crop-flip "
+        "--learning-rate 0.001",
+    }[model]
+    command = [sys.executable, "-m", "gc_optax.experiments", "compare", "--arms", "none", "gc"]
+    command += options.split()
+    subprocess.run([*command, "--output", str(tmp_path / "whole")], check=True, capture_output=True)
+    run = tmp_path / "run"
+    for kill in range(3):
+        resumed = ["--resume", str(run)] if kill else ["--output", str(run)]
+        started = command[:4] + resumed if kill else [*command, *resumed]
+        process = subprocess.Popen(
+            started, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
+        )
+        known = Checkpoints(run).latest()
+        deadline = time.monotonic() + 300
+        while Checkpoints(run).latest() in (None, known) and process.poll() is None:
+            assert time.monotonic() < deadline, "there is no checkpoint"
+            time.sleep(0.02)
+        time.sleep(0.3 * kill)
+        process.send_signal(signal.SIGKILL)
+        _, err = process.communicate()
+        assert process.returncode == -signal.SIGKILL, err
+    subprocess.run([*command[:4], "--resume", str(run)], check=True, capture_output=True)
+    assert metrics_of(run) == metrics_of(tmp_path / "whole")
+    assert record_of(run)["complete"] is True
+    assert len(record_of(run)["resumed"]) == 3
