@@ -6,13 +6,21 @@ import pathlib
 import re
 import types
 
+import jax
 import pytest
+from flax import nnx
 
 import gc_optax
 from gc_optax import _centralize, _fan_in, _muon, _names, _selection, _summary, _trace
+from gc_optax.experiments._config import Config
+from gc_optax.experiments._protocols import PROTOCOLS, settings
+from gc_optax.experiments._report_tables import headline_table
+from gc_optax.experiments._runs import read_run
+from gc_optax.models import MODELS
 from tests.test_chains import CHAINS
 
 ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
 MODULES = [
     _centralize,
@@ -66,8 +74,25 @@ def test_docs_show_the_table_of_rules():
     assert rules_table() in (ROOT / "docs" / "axes.md").read_text()
 
 
+def test_docs_show_the_networks_and_protocols_that_there_are():
+    text = (ROOT / "docs" / "experiments.md").read_text()
+    assert models_table() in text
+    assert protocols_table() in text
+
+
+def test_docs_show_the_committed_speeds():
+    assert speed_table() in (ROOT / "docs" / "experiments.md").read_text()
+
+
 def test_readme_has_the_committed_results():
     assert results_table() in (ROOT / "README.md").read_text()
+
+
+def test_what_readme_shows_is_there():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), (page.name, target)
 
 
 def test_everything_public_is_documented():
@@ -103,28 +128,55 @@ def rules_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def results_table() -> str:
-    """The accuracies of the committed run over learning rates, in Markdown."""
-    folder = ROOT / "benchmarks" / "results" / "digits-cnn-sgd-learning-rates"
-    results = json.loads((folder / "run.json").read_text())["results"]
-    rates = sorted({result["learning_rate"] for result in results})
-    lines = [
-        "| learning rate | none | GC | GC - none | `optax.centralize()` | its difference |",
-        "|---|---|---|---|---|---|",
-    ]
-    for rate in rates:
-        accuracy = {r["arm"]: r["test_accuracy"] for r in results if r["learning_rate"] == rate}
-        cells = [f"{rate:g}"]
-        for arm in ("none", "gc", "optax"):
-            mean, error = (100 * accuracy[arm][key][-1] for key in ("mean", "standard_error"))
-            cells.append(f"{mean:.1f} ± {error:.1f}")
-            if arm != "none":
-                paired = accuracy[arm]["difference_from_none"][-1]
-                mean, low, high = (100 * paired[key] for key in ("mean", "low", "high"))
-                cells.append(f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]")
-        lines.append(f"| {' | '.join(cells)} |")
+def models_table() -> str:
+    """The networks and their parameters for CIFAR-100, or 65 characters."""
+    lines = ["| model | parameters | in |", "|---|---|---|"]
+    for name, make in MODELS.items():
+        shape, classes = ((64,), 65) if name == "gpt" else ((32, 32, 3), 100)
+        network = nnx.eval_shape(lambda: make(shape, classes, rngs=nnx.Rngs(0)))  # noqa: B023
+        params = jax.tree.leaves(nnx.as_pure(nnx.state(network, nnx.Param)))
+        file = getattr(make, "func", make).__module__.rpartition(".")[2]
+        count = sum(leaf.size for leaf in params)
+        lines.append(f"| `{name}` | {count:,} | `{file}.py` |")
     return "\n".join(lines) + "\n"
 
 
+def protocols_table() -> str:
+    """What each protocol stands for."""
+    lines = ["| protocol | network | optimizer | rate | batch | epochs | seeds |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for name in PROTOCOLS:
+        c = Config(**settings(name, {}))
+        decay = f", weight decay {c.weight_decay:g}" if c.weight_decay else ""
+        placed = ", GC on the update" if c.placement == "update" else ""
+        rate = f"{c.learning_rates[0]:g}, {c.schedule}"
+        rate += f" every {c.decay_epochs}" if c.decay_epochs else ""
+        lines.append(
+            f"| `{name}` | {c.model} | {c.optimizer}{decay}{placed} | {rate} | {c.batch_size} | "
+            f"{c.epochs} | {c.seeds} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def speed_table() -> str:
+    """The committed throughputs."""
+    content = json.loads((RESULTS / "throughput.json").read_text())
+    lines = ["| | images/s | over the Python loop | time over one seed |", "|---|---|---|---|"]
+    for case, result in content["cases"].items():
+        lines.append(f"| **{case}**, batches of {result['batch_size']} | | | |")
+        for variant, values in result["variants"].items():
+            lines.append(
+                f"| {variant} | {values['images_per_second']:,.0f} | "
+                f"{values['speed_over_python_loop']:.2f} | {values['time_over_one_seed']:.2f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def results_table() -> str:
+    """The committed runs, each at the learning rate at which no centralization does best."""
+    return headline_table([read_run(path.parent) for path in sorted(RESULTS.glob("*/run.json"))])
+
+
 if __name__ == "__main__":
-    print(rules_table())
+    for make in (rules_table, models_table, protocols_table, speed_table, results_table):
+        print(make())

@@ -14,14 +14,18 @@ from gc_optax.experiments._report_plots import PANELS, cell_name, finish, new_fi
 from gc_optax.experiments._runs import Cell, Run
 
 
-def forest(runs: Sequence[tuple[str, Run]], path: Path):
-    """The difference of each arm from the baseline at the end, with its interval."""
+def forest(runs: Sequence[tuple[str, Run]], path: Path, *, headline: bool = False):
+    """The difference of each arm from the baseline at the end, with its interval.
+
+    The headline has one learning rate of each run, at which the baseline does best.
+    """
     rows: list[tuple[Run, Cell]] = []
     heights: list[float] = []
     names: list[tuple[float, str]] = []
     y = 0.0
     for name, run in runs:
-        cells = [Cell(arm, rate) for rate in run.rates for arm in run.arms]
+        rates = [measures.best_rate(run, BASELINE)] if headline else run.rates
+        cells = [Cell(arm, rate) for rate in rates if rate is not None for arm in run.arms]
         there = [cell for cell in cells if _difference(run, cell, "test_loss")]
         if there:
             names.append((y, name if run.complete else f"{name} (incomplete)"))
@@ -29,8 +33,10 @@ def forest(runs: Sequence[tuple[str, Run]], path: Path):
             heights += [y + 0.9 + position for position in range(len(there))]
             y = heights[-1] + 1.1
     percent = f"{100 * statistics.CONFIDENCE:g} %"
+    where = f", at the learning rate at which {BASELINE} does best" if headline else ""
     figure = new_figure(
-        f"difference from {BASELINE}, paired by seed, with {percent} interval", 0.27 * y + 1.3
+        f"difference from {BASELINE}{where}, paired by seed, with {percent} interval",
+        0.27 * y + 1.3,
     )
     grid = figure.subplots(1, 2, squeeze=False, sharey=True)
     for axes, (metric, scale) in zip(grid[0], PANELS, strict=True):

@@ -20,6 +20,7 @@ from gc_optax.experiments._runs import CannotReadRunError, Cell, Run, read_run
 
 REPORT = "report.md"
 FOREST = "differences.png"
+HEADLINE = "headline.png"
 
 _PERCENT = f"{100 * statistics.CONFIDENCE:g} %"
 _HEAD = f"""\
@@ -40,6 +41,12 @@ the arms of one seed start from the same weights and see the same batches.
 _TEXT = """
 - Text is predicted character by character. Its main metric is the test loss, in nats per character.
 """
+_HEADLINE = """\
+## Where no centralization does best
+
+Test accuracy after the last epoch, of each run at the learning rate at which `none` has the highest
+(text: the lowest loss). The choice is made on the test set, and for `none`: what favours an arm is
+that it wins at the rate that suits its opponent."""
 _OPTIMISTIC = """\
 The rates are chosen on the test set, so these values are optimistic, for every arm, and the
 intervals do not know of the choice."""
@@ -80,21 +87,28 @@ def report(runs: Sequence[Path], output: Path, out: Console, accuracy: float | N
         for run, name, prefix in zip(read, tables.names(read), _prefixes(read), strict=True)
     ]
     text = _TEXT.rstrip() if any(run.is_text for run in read) else ""
-    parts = [_HEAD + text, tables.main_table(read)]
-    if any(measures.has_differences(run) for run in read):
+    named = list(zip(tables.names(read), read, strict=True))
+    parts = [_HEAD + text]
+    with_differences = any(measures.has_differences(run) for run in read)
+    if with_differences and any(len(run.rates) > 1 for run in read):
+        with folder.writing(HEADLINE) as path:
+            _forest_plot.forest(named, path, headline=True)
+        parts += [
+            _HEADLINE,
+            tables.headline_table(read),
+            f"![The same with the loss]({HEADLINE})",
+            "## All learning rates",
+        ]
+    parts.append(tables.main_table(read))
+    if with_differences:
         with folder.writing(FOREST) as path:
-            _forest_plot.forest(list(zip(tables.names(read), read, strict=True)), path)
+            _forest_plot.forest(named, path)
         parts.append(f"![Differences from none, with intervals]({FOREST})")
     # Last, so that a report comes with all of its plots.
     with folder.writing(REPORT) as path:
         path.write_text("\n\n".join([*parts, *sections]) + "\n", encoding="utf-8")
     out.print(f"Report: {output / REPORT}", highlight=False, soft_wrap=True)
     return 0
-
-
-def main_table(runs: Sequence[Run]) -> str:
-    """The Markdown of the main table of the report on `runs`, which `read_run` gives."""
-    return tables.main_table(runs)
 
 
 def _section(run: Run, name: str, prefix: str, folder: RunFolder, percentage: float | None) -> str:

@@ -55,6 +55,29 @@ def main_table(runs: Sequence[Run]) -> str:
     return table([*header, "accuracy minus none", *loss], rows, "lrrrl" + "r" * (2 + len(loss)))
 
 
+def headline_table(runs: Sequence[Run]) -> str:
+    """One row per run: its arms at the learning rate at which the baseline does best."""
+    arms = list(dict.fromkeys(arm for run in runs for arm in run.arms if arm != BASELINE))
+    rows = []
+    for name, run in zip(names(runs), runs, strict=True):
+        rate = measures.best_rate(run, BASELINE)
+        if rate is None:
+            continue
+        epoch = measures.compared_epoch(run, rate)
+        differences = [_difference(run, Cell(arm, rate), ACCURACY, epoch) for arm in arms]
+        baseline = Cell(BASELINE, rate)
+        rows.append([
+            name if run.complete else f"{name} **(incomplete)**",
+            f"{rate:g}",
+            _seeds(run, baseline, epoch),
+            _mean(run, baseline, ACCURACY, epoch),
+            *differences,
+        ])  # fmt: skip
+    header = ["run", "learning rate", "seeds", f"`{BASELINE}`, %"]
+    header += [f"`{arm}` minus `{BASELINE}`" for arm in arms]
+    return table(header, rows, "lrrr" + "r" * len(arms))
+
+
 def rates_table(run: Run) -> str:
     """What the main table has no room for: the first epoch, losses, and the training set."""
     metrics = [LOSS, ACCURACY] if run.is_text else [ACCURACY, LOSS]

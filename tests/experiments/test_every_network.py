@@ -8,13 +8,12 @@ import pytest
 from gc_optax.experiments import main
 from gc_optax.models import MODELS
 
-# Compiling them takes from half a minute to minutes.
-LARGE = ("resnet18", "resnet101", "resnext29", "vgg11", "densenet121")
+QUICK = ("mlp", "cnn")  # compiling the others takes from half a minute to minutes
 
 
 @pytest.mark.usefixtures("default_promotion")
 @pytest.mark.parametrize(
-    "model", [pytest.param(m, marks=[pytest.mark.slow] if m in LARGE else []) for m in MODELS]
+    "model", [pytest.param(m, marks=[] if m in QUICK else [pytest.mark.slow]) for m in MODELS]
 )
 def test_a_network_trains_one_epoch_with_and_without_gc(
     model, tiny_cifar100, tiny_text, tmp_path, capsys

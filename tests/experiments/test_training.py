@@ -89,14 +89,14 @@ def test_a_seed_trained_alone_gives_what_it_gives_in_company(trainer, dataset):
     np.testing.assert_allclose(alone[..., 0], metrics_of(trainer)[..., 1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
+@pytest.mark.parametrize("at_once", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_seeds_in_groups_give_what_they_give_all_at_once(trainer, dataset, at_once):
     grouped = Trainer(small(seeds_at_once=at_once), dataset)
     assert [len(seeds) for seeds in grouped.groups] == {1: [1, 1, 1], 2: [2, 1]}[at_once]
     np.testing.assert_allclose(metrics_of(grouped), metrics_of(trainer), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("devices", [4, 8])
+@pytest.mark.parametrize("devices", [4, pytest.param(8, marks=pytest.mark.slow)])
 def test_a_batch_spread_over_devices_gives_what_one_device_gives(trainer, dataset, devices):
     spread = Trainer(small(devices=devices), dataset)
     assert len(spread.devices) == devices
