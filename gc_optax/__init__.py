@@ -4,6 +4,7 @@ Source: Yong, Huang, Hua, Zhang, "Gradient Centralization: A New Optimization Te
 Neural Networks", ECCV 2020, arXiv 2004.01461.
 """
 
+from gc_optax import diagnostics as diagnostics
 from gc_optax._centralize import centralize as centralize
 from gc_optax._fan_in import FanIn as FanIn
 from gc_optax._muon import muon_dimension_numbers as muon_dimension_numbers

@@ -2,6 +2,7 @@
 
 import math
 import operator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,9 +51,7 @@ def projection_matrix(m: int) -> jax.Array:
     return jnp.eye(m) - 1 / m
 
 
-def mean_component(
-    updates: optax.Updates, fan_in: FanInTree | FanInFn = fan_in_by_name
-) -> optax.Updates:
+def mean_component(updates: optax.Updates, fan_in: FanInTree | FanInFn = fan_in_by_name) -> PyTree:
     r"""What `centralize` removes from each output unit's gradient: its component along \(e\).
 
     \[ g_j - P g_j = e e^T g_j = \tfrac{1}{M} \textstyle\sum_i g_{ij} \, \mathbf{1}. \]
@@ -222,7 +221,7 @@ def drift(params: PyTree, initial: PyTree, fan_in: FanInTree | FanInFn = fan_in_
         axes = _centralized_axes(path, spec, leaf)
         if not axes:
             return None
-        first = before.get(path)
+        first: Any = before.get(path)
         if not is_centralizable(first) or jnp.shape(first) != leaf.shape:
             there = f"has shape {jnp.shape(first)}" if is_centralizable(first) else "is missing"
             raise ValueError(

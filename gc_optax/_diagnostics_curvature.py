@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.experimental.sparse.linalg import lobpcg_standard
 
 from gc_optax._centralize import centralize
 from gc_optax._fan_in import is_centralizable
@@ -47,8 +46,9 @@ def top_eigenvalue(
 
     Args:
         loss: The function of `params` that returns the real scalar loss, on a fixed batch.
-        params: A tree of arrays of any shapes, or an NNX module (then `loss` takes the module).
-            Leaves that are not floats are held constant.
+        params: A tree of arrays of any shapes, or an NNX module: then `loss` takes the module,
+            and what it writes to the module's statistics is dropped. Leaves that are not floats
+            are held constant.
         fan_in: As for `centralize`, or None for \(H\) itself.
         key: The PRNG key of the first search direction. By default a fixed one, so that equal
             arguments give equal results.
@@ -109,8 +109,12 @@ def top_eigenvalue(
     resolved = None if fan_in is None else resolve(fan_in, params)
 
     def eigenvalue(vector: jax.Array, state: PyTree, key: jax.Array) -> jax.Array:
-        gradient = jax.grad(lambda vector: loss(to_tree(vector, own_dtypes=True), *state))
-        hessian = jax.linearize(gradient, vector)[1]
+        def loss_of(vector: jax.Array) -> jax.Array:
+            # Flax lets a module write to its statistics only at the trace level that made them.
+            copies = jax.tree.map(lambda leaf: leaf, state)
+            return loss(to_tree(vector, own_dtypes=True), *copies)
+
+        hessian = jax.linearize(jax.grad(loss_of), vector)[1]
 
         def product(vector: jax.Array) -> jax.Array:
             return hessian(vector) if fan_in is None else project(hessian(project(vector)))
@@ -118,6 +122,8 @@ def top_eigenvalue(
         products = jax.vmap(product, in_axes=1, out_axes=1)
         if size <= _DENSE:
             return jnp.linalg.eigvalsh(products(jnp.eye(size, dtype=dtype)))[-1]
+        from jax.experimental.sparse.linalg import lobpcg_standard  # slow to import
+
         first = jax.random.normal(key, (size, 1), dtype)
         # LOBPCG squares numbers of the size of the eigenvalue, so it gets them of ordinary size.
         scale = jnp.abs(products(first)).max()

@@ -32,9 +32,10 @@ def as_function_of_params(
     if nnx is None or not isinstance(params, nnx.Module):
         return fn, params, ()
     definition, variables, state = nnx.split(params, nnx.Param, ...)
+    structure = jax.tree.structure(variables)  # alone, so that the function does not keep arrays
 
     def of_params(pure: PyTree, state: PyTree, *args: Any, **kwargs: Any) -> Any:
-        filled = jax.tree.unflatten(jax.tree.structure(variables), jax.tree.leaves(pure))
+        filled = jax.tree.unflatten(structure, jax.tree.leaves(pure))
         return fn(nnx.merge(definition, filled, state), *args, **kwargs)
 
     return of_params, nnx.as_pure(variables), (state,)

@@ -11,7 +11,17 @@ import pytest
 from flax import nnx
 
 import gc_optax
-from gc_optax import _centralize, _fan_in, _muon, _names, _selection, _summary, _trace
+from gc_optax import (
+    _centralize,
+    _diagnostics,
+    _diagnostics_curvature,
+    _fan_in,
+    _muon,
+    _names,
+    _selection,
+    _summary,
+    _trace,
+)
 from gc_optax.experiments._config import Config
 from gc_optax.experiments._protocols import PROTOCOLS, settings
 from gc_optax.experiments._report_tables import headline_table
@@ -24,6 +34,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
 MODULES = [
     _centralize,
+    _diagnostics,
+    _diagnostics_curvature,
     _fan_in,
     _muon,
     _names,
@@ -102,6 +114,16 @@ def test_everything_public_is_documented():
         # Submodules become attributes once they are imported.
         if not name.startswith("_") and not isinstance(thing, types.ModuleType)
     }
+    measures = {name: f for name, f in vars(gc_optax.diagnostics).items() if not name[0] == "_"}
+    assert measures.keys() == {
+        "center_weights",
+        "drift",
+        "mean_component",
+        "projection_matrix",
+        "removed_fraction",
+        "top_eigenvalue",
+        "weight_means",
+    }
     assert public.keys() == {
         "FanIn",
         "centralize",
@@ -112,7 +134,7 @@ def test_everything_public_is_documented():
         "muon_dimension_numbers",
         "summary",
     }
-    for name, thing in public.items():
+    for name, thing in [*public.items(), *measures.items()]:
         assert ">>>" in thing.__doc__, name
 
 

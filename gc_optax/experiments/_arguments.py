@@ -84,7 +84,7 @@ def _add_compare(commands):
     add(
         "--augmentation",
         metavar="NAME",
-        help=f"{_names(AUGMENTATIONS)}: random crops of images padded by 4, half of them mirrored "
+        help=f"{_names(AUGMENTATIONS)}; crop-flip: crops of images padded by 4, half mirrored "
         f"(default: {default.augmentation})",
     )
     add(
@@ -131,7 +131,7 @@ def _add_compare(commands):
         "--decay-epochs; one-cycle: up and down along a cosine, to that rate at 30 %% of the steps "
         f"(default: {default.schedule})",
     )
-    add("--decay-epochs", metavar="N", type=_integer, help="of the schedule step")
+    add("--decay-epochs", metavar="N", type=_integer, help="of the schedule step, which needs it")
     add("--momentum", metavar="M", type=_number, help=f"of sgd (default: {MOMENTUM})")
     add(
         "--weight-decay",
@@ -172,7 +172,8 @@ def _add_compare(commands):
         "--devices",
         metavar="N",
         type=_integer,
-        help="over how many local devices a batch is spread (default: as many as divide it)",
+        help="over how many local devices a batch is spread (default: the largest number that "
+        "divides it)",
     )
     add(
         "--checkpoint-every",
@@ -210,8 +211,8 @@ def _add_report(commands):
         "--output",
         metavar="FOLDER",
         type=Path,
-        default=Path(),
-        help="where to write report.md and its plots (default: here)",
+        default=Path("report"),
+        help="where to write report.md and its plots (default: report/)",
     )
     parser.add_argument(
         "--accuracy",

@@ -6,7 +6,10 @@ whenever the process dies there is a whole one.
 
 import contextlib
 import logging
+import re
 import shutil
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from gc_optax.experiments._epoch import State
@@ -33,12 +36,10 @@ class Checkpoints:
         """
         import orbax.checkpoint as ocp  # slow to import
 
-        # Orbax says at length what it does.
-        logging.getLogger("absl").setLevel(logging.ERROR)
         before = [path for path, _, _ in self._there()]
         try:
             self._path.mkdir(exist_ok=True)
-            with ocp.StandardCheckpointer() as checkpointer:
+            with _quiet(), ocp.StandardCheckpointer() as checkpointer:
                 checkpointer.save(self._path / f"{group}-{epoch}", state, force=True)
         except Exception as error:  # Orbax and TensorStore raise errors of many kinds
             reason = _first_line(error)
@@ -58,9 +59,8 @@ class Checkpoints:
         """The state that was kept, or `None` where it cannot be read."""
         import orbax.checkpoint as ocp
 
-        logging.getLogger("absl").setLevel(logging.ERROR)
         try:
-            with ocp.StandardCheckpointer() as checkpointer:
+            with _quiet(), ocp.StandardCheckpointer() as checkpointer:
                 return checkpointer.restore(self._path / f"{group}-{epoch}", abstract)
         except Exception:  # damaged since: the group begins again, and loses nothing but time
             return None
@@ -80,6 +80,28 @@ class Checkpoints:
         return found
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax says at length what it does, and its threads print what goes wrong in them.
+
+    What goes wrong is raised as well.
+    """
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels, hook = [logger.level for logger in loggers], threading.excepthook
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    threading.excepthook = lambda *_: None
+    try:
+        yield
+    finally:
+        threading.excepthook = hook
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
 def _first_line(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return text.splitlines()[0]
+    line = text.splitlines()[0]
+    # TensorStore gives the reason in brackets after a long story.
+    found = re.search(r"\[OS error \d+: [^]]+\]|No space left on device|File too large", text)
+    return found.group() if found else line[:200]

@@ -1,10 +1,12 @@
 """The command line: arguments to settings, and errors to one line and an exit code."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
+import jax
 from rich.console import Console
 
 from gc_optax.experiments._arguments import parser
@@ -16,6 +18,8 @@ from gc_optax.experiments._protocols import PROTOCOLS, settings
 from gc_optax.experiments._report import report
 from gc_optax.experiments._run_folder import CannotReadError, CannotWriteError
 from gc_optax.models import MODELS
+
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -42,6 +46,22 @@ def run(arguments: Sequence[str]) -> int:
         return 2
     except CannotWriteError as error:
         print(f"gc-optax: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever read the output has enough of it. Python would complain again when it closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print(f"gc-optax: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and OUT_OF_MEMORY not in str(error):
+            raise
+        print(
+            "gc-optax: there is not enough memory for so many seeds side by side: give a smaller "
+            "--seeds-at-once, or a smaller --batch-size",
+            file=sys.stderr,
+        )
         return 1
 
 

@@ -5,8 +5,9 @@ every epoch, and the state of the group every few epochs, so that a run that is 
 it was.
 """
 
+import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from gc_optax.experiments import _data, _plots, _record, _run_folder, _tables
 from gc_optax.experiments._checkpoint import Checkpoints
 from gc_optax.experiments._config import Config
 from gc_optax.experiments._data import Dataset
+from gc_optax.experiments._epoch import State
 from gc_optax.experiments._progress import Reporter
 from gc_optax.experiments._results import COLUMNS, TIME_COLUMNS, Cell, Group, Results
 from gc_optax.experiments._run_folder import CannotReadError, RunFolder, default_path
@@ -42,6 +44,7 @@ class Run:
         self.results = results
         self.checkpoints = Checkpoints(folder.path)
         self.groups = groups(results.config, trainer.groups)
+        self.data_dir: Path | None = None
         self._known = known
         self._start = time.perf_counter() - seconds
         self._compiled_before = compile_seconds or {}
@@ -61,7 +64,13 @@ class Run:
         self.folder.write_csv(_run_folder.TIMES, TIME_COLUMNS, self.results.time_rows())
         measured = _record.measurements(self.results, self.trainer, self.compile_seconds)
         seconds = time.perf_counter() - self._start
-        content = {"complete": complete, **self._known, "total_seconds": seconds, **measured}
+        content = {
+            "complete": complete,
+            **self._known,
+            "total_seconds": seconds,
+            "metrics": self.folder.fingerprint(_run_folder.METRICS),
+            **measured,
+        }
         self.folder.write_json(_run_folder.RECORD, content)
         self._written = time.perf_counter()
 
@@ -126,6 +135,8 @@ def compare(
         CannotWriteError: A file could not be written.
     """
     now = datetime.now().astimezone()
+    if output is not None:
+        RunFolder.check(output)  # before a data set is loaded
     dataset = _data.load(config.dataset, data_dir, config.train_examples)
     config.check_batch_size(len(dataset.train.labels))
     trainer = Trainer(config, dataset)
@@ -137,9 +148,11 @@ def compare(
         **_record.configuration(config, dataset, trainer),
     }
     run = Run(folder, trainer, Results(config), known)
-    run.write()
-    _introduce(run, dataset, out)
-    return _carry_out(run, out, err)
+    run.data_dir = data_dir
+    with folder.locked():
+        run.write()
+        _introduce(run, dataset, out)
+        return _carry_out(run, out, err)
 
 
 def resume(path: Path, out: Console, err: Console, *, data_dir: Path | None = None) -> int:
@@ -152,42 +165,53 @@ def resume(path: Path, out: Console, err: Console, *, data_dir: Path | None = No
         DataError, CannotWriteError: As `compare`.
     """
     folder = RunFolder.open(path)
-    record = folder.read_json(_run_folder.RECORD)
-    config = _record.config(record)
-    dataset = _data.load(config.dataset, data_dir, config.train_examples)
-    known = {
-        name: record[name]
-        for name in ("format", "command", "started", *_record.CONFIGURATION)
-        if name in record
-    }
-    if known.get("data") != _record.fingerprint(dataset):
-        raise CannotReadError(f"{path}: the data are not those that the run began with.")
-    trainer = Trainer(config, dataset, seeds_at_once=known["seeds_at_once"])
-    _warn_of_changes(known, trainer, err)
-    results = Results(config)
-    run = Run(
-        folder,
-        trainer,
-        results,
-        {**known, "resumed": [*record.get("resumed", []), _now()]},
-        record.get("total_seconds") or 0.0,
-        record.get("compile_seconds"),
-    )
-    try:
-        results.restore(
-            run.groups, folder.read_csv(_run_folder.METRICS), folder.read_csv(_run_folder.TIMES)
+    with folder.locked():
+        record = folder.read_json(_run_folder.RECORD)
+        config = _record.config(record)
+        if record["format"] < _record.FORMAT:
+            raise CannotReadError(
+                f"{path} is of an older version, and can be reported but not gone on with."
+            )
+        dataset = _data.load(config.dataset, data_dir, config.train_examples)
+        try:
+            run = _read_back(folder, record, config, dataset, err)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CannotReadError(
+                f"{path}: the record or the metrics cannot be read: {type(error).__name__} {error}."
+            ) from None
+        run.data_dir = data_dir
+        _introduce(run, dataset, out)
+        return _carry_out(run, out, err)
+
+
+def _read_back(
+    folder: RunFolder, record: dict[str, Any], config: Config, dataset: Dataset, err: Console
+) -> Run:
+    """The run as far as it got."""
+    if record["data"] != _record.fingerprint(dataset):
+        raise CannotReadError(f"{folder.path}: the data are not those that the run began with.")
+    if record["complete"] and record["metrics"] != folder.fingerprint(_run_folder.METRICS):
+        raise CannotReadError(
+            f"{folder.path / _run_folder.METRICS} is not what the run wrote when it was complete."
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise CannotReadError(f"{path}: the metrics cannot be read: {error!r}.") from None
-    _introduce(run, dataset, out)
-    return _carry_out(run, out, err)
+    known = {name: record[name] for name in ("format", "command", "started")}
+    known |= {name: record[name] for name in _record.CONFIGURATION}
+    known["resumed"] = [*record.get("resumed", []), _now()]
+    trainer = Trainer(config, dataset, seeds_at_once=record["seeds_at_once"])
+    _warn_of_changes(known, trainer, err)
+    seconds, compiled = record["total_seconds"], record["compile_seconds"]
+    run = Run(folder, trainer, Results(config), known, seconds, compiled)
+    metrics, times = (folder.read_csv(name) for name in (_run_folder.METRICS, _run_folder.TIMES))
+    run.results.restore(run.groups, metrics, times)
+    return run
 
 
 def _carry_out(run: Run, out: Console, err: Console) -> int:
     results, interrupted = run.results, False
     try:
-        with Reporter(err, results.config, len(run.groups), results.epochs_measured) as reporter:
-            _train(run, reporter)
+        begun = _begin_again(run)
+        with Reporter(err, results.config, len(run.groups), results.epochs_settled) as reporter:
+            _train(run, begun, reporter)
             reporter.say("drawing")
             run.draw()
     except KeyboardInterrupt:
@@ -199,33 +223,44 @@ def _carry_out(run: Run, out: Console, err: Console) -> int:
     if results.cells:
         run.tables(out)
     if interrupted:
-        total = results.config.epochs * len(run.groups)
-        err.print(
-            f"interrupted: {results.epochs_measured} of {total} epochs are kept; go on with "
-            f"gc-optax compare --resume {run.folder.path}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        err.print(_how_to_go_on(run), highlight=False, markup=False, soft_wrap=True)
     else:
         # Last, so that a record that says it is complete comes with all of its files.
         run.write(complete=True)
         run.checkpoints.clear()
     files = ", ".join(sorted(path.name for path in run.folder.path.iterdir() if path.is_file()))
-    out.print(f"Run folder: {run.folder.path}", highlight=False, soft_wrap=True)
-    out.print(f"  {files}", highlight=False, soft_wrap=True)
+    where = f"Run folder: {run.folder.path}\n  {files}"
+    out.print(where, highlight=False, markup=False, soft_wrap=True)
     return 130 if interrupted else 0
 
 
-def _train(run: Run, reporter: Reporter):
+def _begin_again(run: Run) -> dict[int, tuple[State, int]]:
+    """The group that was under way, if it can go on: its number, state and epoch.
+
+    What the results have beyond that is cut off, and run again.
+    """
+    latest, begun = run.checkpoints.latest(), {}
+    for number, group in enumerate(run.groups):
+        if run.results.is_done(group):
+            continue
+        epoch = latest[1] if latest is not None and latest[0] == number else 0
+        if epoch and run.results.measured(group) >= epoch:
+            abstract = run.trainer.abstract_state(group.cell.arm, len(group.seeds))
+            state = run.checkpoints.restore(number, epoch, abstract)
+            if state is not None:
+                begun[number] = state, epoch
+        run.results.cut(group, begun[number][1] if number in begun else 0)
+    return begun
+
+
+def _train(run: Run, begun: dict[int, tuple[State, int]], reporter: Reporter):
     config, trainer, results = run.results.config, run.trainer, run.results
-    begun = _begun(run)
     for number, group in enumerate(run.groups):
         if results.is_done(group):
             continue
         cell, seeds = group
         start = time.perf_counter()
-        begin, epoch = begun.get(number, lambda: (None, 0))()
-        results.cut(group, epoch)
+        begin, epoch = begun.pop(number, (None, 0))
         reporter.say(f"compiling {cell.arm}")
         trainer.compile(cell.arm, len(seeds))
         for state, result in trainer.run(cell.arm, cell.learning_rate, seeds, begin, epoch):
@@ -245,21 +280,23 @@ def _train(run: Run, reporter: Reporter):
         reporter.finished(group, results, time.perf_counter() - start)
 
 
-def _begun(run: Run) -> dict[int, Callable]:
-    """The group that a checkpoint is of, with what reads its state and epoch."""
-    latest = run.checkpoints.latest()
-    if latest is None or latest[0] >= len(run.groups):
-        return {}
-    number, epoch = latest
-    group = run.groups[number]
-
-    def read():
-        abstract = run.trainer.abstract_state(group.cell.arm, len(group.seeds))
-        state = run.checkpoints.restore(number, epoch, abstract)
-        there = state is not None and run.results.measured(group) >= epoch
-        return (state, epoch) if there else (None, 0)
-
-    return {number: read}
+def _how_to_go_on(run: Run) -> str:
+    """What is kept of an interrupted run, what of it is run again, and by which command."""
+    results, latest = run.results, run.checkpoints.latest()
+    again = 0
+    for number, group in enumerate(run.groups):
+        if not results.is_done(group):
+            kept = latest[1] if latest is not None and latest[0] == number else 0
+            again += max(0, results.measured(group) - kept)
+    total = results.config.epochs * len(run.groups)
+    command = ["gc-optax", "compare", "--resume", str(run.folder.path)]
+    if run.data_dir is not None:
+        command += ["--data-dir", str(run.data_dir)]
+    rerun = f" ({again} of them are run again)" if again else ""
+    return (
+        f"interrupted: {results.epochs_measured} of {total} epochs are kept; go on{rerun} with "
+        f"{shlex.join(command)}"
+    )
 
 
 def _introduce(run: Run, dataset: Dataset, out: Console):
@@ -288,6 +325,7 @@ def _warn_of_changes(known: dict[str, Any], trainer: Trainer, err: Console):
                     f"{name} was {before.get(name)} when the run began and is {value} now: the "
                     "numbers may differ from those of a run that was not interrupted",
                     highlight=False,
+                    markup=False,
                     soft_wrap=True,
                 )
 

@@ -195,7 +195,7 @@ def _check_choice(setting: str, value: str | None, choices: Collection[str | Non
 
 
 def _check_count(setting: str, value: int | None):
-    if value is not None and value < 1:
+    if value is not None and not (isinstance(value, int) and value >= 1):
         raise InvalidSettingError(setting, f"must be a whole number of at least 1, got {value}.")
 
 

@@ -80,4 +80,6 @@ def settings(protocol: str | None, given: dict[str, Any]) -> dict[str, Any]:
     preset = dict(PROTOCOLS[protocol]) if protocol is not None else {}
     if given.get("optimizer", preset.get("optimizer")) != preset.get("optimizer"):
         preset = {name: value for name, value in preset.items() if name not in OF_THE_OPTIMIZER}
+    if given.get("schedule", "step") != "step":
+        preset.pop("decay_epochs", None)
     return {**preset, **given}

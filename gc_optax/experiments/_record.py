@@ -176,9 +176,7 @@ def _cell(results: Results, cell: Cell) -> dict[str, Any]:
 
 def _metric(results: Results, cell: Cell, metric: str) -> dict[str, Any]:
     """Lists with one entry per epoch."""
-    epochs = range(1, results.epochs(cell) + 1)
-    means = [results.mean(cell, metric, epoch) for epoch in epochs]
-    differences = [results.difference(cell, metric, epoch) for epoch in epochs]
+    means, differences = results.means(cell, metric), results.differences(cell, metric)
     return {
         "mean": [m.mean for m in means],
         "standard_error": [m.standard_error for m in means],

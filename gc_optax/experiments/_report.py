@@ -1,7 +1,9 @@
 """`gc-optax report`: run folders to one page of Markdown with plots."""
 
+import os
 import re
 import shlex
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,8 @@ from gc_optax.experiments import _report_tables as tables
 from gc_optax.experiments import _run_statistics as measures
 from gc_optax.experiments import _statistics as statistics
 from gc_optax.experiments._config import InvalidSettingError
-from gc_optax.experiments._optimizers import ARMS
-from gc_optax.experiments._run_folder import CannotWriteError, RunFolder
+from gc_optax.experiments._optimizers import ARMS, BASELINE
+from gc_optax.experiments._run_folder import RECORD, CannotWriteError, RunFolder
 from gc_optax.experiments._runs import CannotReadRunError, Cell, Run, read_run
 
 REPORT = "report.md"
@@ -81,16 +83,32 @@ def report(runs: Sequence[Path], output: Path, out: Console, accuracy: float | N
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CannotWriteError(f"{output} cannot be a folder: {error.strerror}") from None
-    folder = RunFolder(output)
-    sections = [
-        _section(run, name, prefix, folder, accuracy)
-        for run, name, prefix in zip(read, tables.names(read), _prefixes(read), strict=True)
-    ]
+    try:
+        # Beside what is there, which is replaced when all of it is written.
+        with tempfile.TemporaryDirectory(dir=output, prefix=".report-") as temporary:
+            _write(read, RunFolder(Path(temporary)), accuracy)
+            _move(Path(temporary), output)
+    except OSError as error:
+        raise CannotWriteError(f"{output} could not be written: {error.strerror}") from error
+    out.print(f"Report: {output / REPORT}", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def _write(read: Sequence[Run], folder: RunFolder, accuracy: float | None):
+    sections = []
+    for run, name, prefix in zip(read, tables.names(read), _prefixes(read), strict=True):
+        try:
+            sections.append(_section(run, name, prefix, folder, accuracy))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise CannotReadRunError(
+                f"{run.path / RECORD} is damaged: {type(error).__name__} {error}."
+            ) from error
     text = _TEXT.rstrip() if any(run.is_text for run in read) else ""
     named = list(zip(tables.names(read), read, strict=True))
     parts = [_HEAD + text]
     with_differences = any(measures.has_differences(run) for run in read)
-    if with_differences and any(len(run.rates) > 1 for run in read):
+    several = any(len(run.rates) > 1 for run in read)
+    if with_differences and several and any(measures.best_rate(run, BASELINE) for run in read):
         with folder.writing(HEADLINE) as path:
             _forest_plot.forest(named, path, headline=True)
         parts += [
@@ -104,11 +122,14 @@ def report(runs: Sequence[Path], output: Path, out: Console, accuracy: float | N
         with folder.writing(FOREST) as path:
             _forest_plot.forest(named, path)
         parts.append(f"![Differences from none, with intervals]({FOREST})")
-    # Last, so that a report comes with all of its plots.
     with folder.writing(REPORT) as path:
         path.write_text("\n\n".join([*parts, *sections]) + "\n", encoding="utf-8")
-    out.print(f"Report: {output / REPORT}", highlight=False, soft_wrap=True)
-    return 0
+
+
+def _move(source: Path, target: Path):
+    """Moves all files, the page last, so that it comes with all of its plots."""
+    for path in sorted(source.iterdir(), key=lambda path: path.name == REPORT):
+        os.replace(path, target / path.name)
 
 
 def _section(run: Run, name: str, prefix: str, folder: RunFolder, percentage: float | None) -> str:

@@ -80,6 +80,12 @@ class Results:
         return sum(len(seconds) for seconds in self._seconds.values())
 
     @property
+    def epochs_settled(self) -> int:
+        """The epochs that were run, and those that groups that ended will not run."""
+        left = sum(self.config.epochs - epoch for epoch in self.ended.values())
+        return self.epochs_measured + left
+
+    @property
     def cells(self) -> list[Cell]:
         """The cells that have at least one epoch, in the order of the run."""
         return list(self._metrics)
@@ -111,20 +117,31 @@ class Results:
             values[: len(rows), position] = rows
         return values
 
+    def means(self, cell: Cell, metric: str) -> list[statistics.Mean]:
+        """The mean over seeds and its standard error, epoch by epoch."""
+        return [statistics.mean(row) for row in self.values(cell, metric)]
+
+    def differences(self, cell: Cell, metric: str) -> list[statistics.Interval | None]:
+        """The paired differences from the baseline, over the seeds that both have, if any.
+
+        One for each epoch of `cell`; `None` where the baseline has not got as far.
+        """
+        baseline, epochs = Cell(BASELINE, cell.learning_rate), self.epochs(cell)
+        theirs = self.seeds(baseline)
+        both = [seed for seed in self.seeds(cell) if seed in theirs]
+        if cell == baseline or not both:
+            return [None] * epochs
+        pairs = zip(self.values(cell, metric, both), self.values(baseline, metric, both))  # noqa: B905
+        found = [statistics.paired_difference(*pair) for pair in pairs]
+        return [*found, *[None] * (epochs - len(found))]
+
     def mean(self, cell: Cell, metric: str, epoch: int) -> statistics.Mean:
         """The mean over seeds and its standard error after `epoch`."""
         return statistics.mean(self.values(cell, metric)[epoch - 1])
 
     def difference(self, cell: Cell, metric: str, epoch: int) -> statistics.Interval | None:
-        """The paired difference from the baseline, over the seeds that both have, if any."""
-        baseline = Cell(BASELINE, cell.learning_rate)
-        both = [seed for seed in self.seeds(cell) if seed in self.seeds(baseline)]
-        if cell == baseline or not both or self.epochs(baseline) < epoch:
-            return None
-        return statistics.paired_difference(
-            self.values(cell, metric, both)[epoch - 1],
-            self.values(baseline, metric, both)[epoch - 1],
-        )
+        """The paired difference from the baseline after `epoch`."""
+        return self.differences(cell, metric)[epoch - 1]
 
     def accuracy(self, group: Group) -> float:
         """The mean test accuracy of `group` after its last epoch."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import json
 import math
 import os
@@ -37,19 +38,29 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def claim(cls, path: Path) -> "RunFolder":
-        """Makes the folder if need be; raises `InvalidSettingError` where it cannot be used."""
-        holds = [
-            name
-            for name in (RECORD, METRICS, TIMES, CURVES, LEARNING_RATES)
-            if (path / name).exists()
-        ]
+    def check(cls, path: Path):
+        """Raises `InvalidSettingError` where `path` holds a run, or cannot be a folder."""
+        try:
+            holds = [
+                name
+                for name in (RECORD, METRICS, TIMES, CURVES, LEARNING_RATES)
+                if (path / name).exists()
+            ]
+        except OSError as error:
+            raise InvalidSettingError(
+                "output", f"must be a folder that can be written to; {path}: {error.strerror}."
+            ) from None
         if holds:
             raise InvalidSettingError(
                 "output",
                 f"must not hold a run, but {path} has {holds[0]}: name another folder, or move "
                 "that one away.",
             )
+
+    @classmethod
+    def claim(cls, path: Path) -> "RunFolder":
+        """Makes the folder if need be; raises `InvalidSettingError` where it cannot be used."""
+        cls.check(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             # Fails if another run made the file since; it also shows that the folder is writable.
@@ -64,9 +75,40 @@ class RunFolder:
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
         """The folder of a run that was begun; raises `CannotReadError` where there is none."""
-        if not path.is_dir():
+        try:
+            there = path.is_dir()
+        except OSError as error:
+            raise CannotReadError(f"{path} cannot be read: {error.strerror}.") from None
+        if not there:
             raise CannotReadError(f"{path} is not a folder.")
         return cls(path)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from the run; raises `CannotWriteError` where one is at it.
+
+        The lock is the system's and goes with the process, however that ends. Windows has none.
+        """
+        try:
+            import fcntl
+        except ImportError:
+            yield
+            return
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise CannotWriteError(f"{self.path}: another process is at this run.") from None
+        finally:
+            os.close(handle)
+
+    def fingerprint(self, name: str) -> str | None:
+        """The SHA-256 of a file, or `None` where it is not there."""
+        try:
+            return hashlib.sha256((self.path / name).read_bytes()).hexdigest()
+        except OSError:
+            return None
 
     def read_json(self, name: str) -> dict:
         """What `write_json` wrote, with `None` for the numbers that JSON does not have.
@@ -84,17 +126,20 @@ class RunFolder:
         return content
 
     def read_csv(self, name: str) -> list[dict[str, str]]:
-        """What `write_csv` wrote, as one dictionary of text per row; nothing, if it never did.
+        """What `write_csv` wrote, as one dictionary of text per row.
 
         Raises:
             CannotReadError: The file cannot be read.
         """
         try:
-            with (self.path / name).open(encoding="utf-8", newline="") as file:
-                return list(csv.DictReader(file, strict=True))
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError, csv.Error) as error:
+            text = (self.path / name).read_bytes().decode("utf-8")
+            if not text.endswith("\n"):
+                raise ValueError("it was cut off")
+            return list(csv.DictReader(text.splitlines(), strict=True))
+        except OSError as error:
+            reason = error.strerror
+            raise CannotReadError(f"{self.path / name} cannot be read: {reason}.") from None
+        except (ValueError, csv.Error) as error:
             raise CannotReadError(f"{self.path / name} cannot be read: {error}.") from None
 
     @contextlib.contextmanager

@@ -106,7 +106,14 @@ def best_rate(run: Run, arm: str) -> float | None:
     """The learning rate of the highest mean test accuracy at the end; for text, lowest loss."""
     metric, sign = ("test_loss", -1) if run.is_text else ("test_accuracy", 1)
     means = {rate: mean(run, Cell(arm, rate), metric, run.epochs) for rate in run.rates}
-    finite = {r: sign * m.mean for r, m in means.items() if m and math.isfinite(m.mean)}
+    finite = {
+        r: sign * m.mean
+        for r, m in means.items()
+        # Of some seeds only, a mean is not to be compared with one of all.
+        if m
+        and math.isfinite(m.mean)
+        and len(values(run, Cell(arm, r), metric, run.epochs)) == run.config["seeds"]
+    }
     return max(finite, key=lambda rate: finite[rate], default=None)
 
 

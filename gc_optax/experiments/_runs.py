@@ -64,8 +64,28 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """Whether the run came to its end."""
-        return self.record.get("complete") is True
+        """Whether the run came to its end, and all that it measured is there."""
+        return self.record.get("complete") is True and all(
+            self._is_whole(seeds.get(seed)) for seeds in self._cells for seed in self._seeds
+        )
+
+    @property
+    def _seeds(self) -> range:
+        first = self.config.get("seed", 0)
+        return range(first, first + self.config["seeds"])
+
+    @property
+    def _cells(self) -> Iterator[Mapping[int, Mapping[int, Metrics]]]:
+        for rate in self.config["learning_rate"]:
+            for arm in self.config["arms"]:
+                yield self.metrics.get(Cell(arm, float(rate)), {})
+
+    def _is_whole(self, epochs: Mapping[int, Metrics] | None) -> bool:
+        if not epochs:
+            return False
+        last = epochs[max(epochs)]
+        ended = not (math.isfinite(last.train_loss) or math.isfinite(last.test_loss))
+        return len(epochs) == max(epochs) and (max(epochs) == self.epochs or ended)
 
     @property
     def epochs(self) -> int:
@@ -99,7 +119,11 @@ def read_run(path: Path) -> Run:
     Raises:
         CannotReadRunError: The folder does not hold a run, or one that cannot be made sense of.
     """
-    if not path.is_dir():
+    try:
+        there = path.is_dir()
+    except OSError as error:
+        raise CannotReadRunError(f"{path} could not be read: {error.strerror}.") from None
+    if not there:
         raise CannotReadRunError(f"{path} is not a folder.")
     record = _record(path)
     metrics: dict[Cell, dict[int, dict[int, Metrics]]] = {}
@@ -156,7 +180,10 @@ def _text(file: Path) -> str:
 
 def _rows(file: Path, readers: dict[str, Callable[[str], Any]]) -> Iterator[dict[str, Any]]:
     """The rows of a CSV file, each field read, with its `line`; other columns are left out."""
-    lines = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
+    text = _text(file)
+    if text and not text.endswith("\n"):
+        raise CannotReadRunError(f"{file} was cut off: its last line has no end.")
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = next(lines, [])
         lacks = [name for name in readers if name not in header]

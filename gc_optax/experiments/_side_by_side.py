@@ -6,6 +6,7 @@ of each operation, but larger ones push each other out of its caches: with the C
 other, and eight of Fashion-MNIST 101 ms and 73 ms.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,23 +17,37 @@ CACHE = 32 * 2**20  # bytes that one seed's step may touch on a CPU
 
 
 def activation_bytes(function: Callable, *arguments) -> int:
-    """A bound on what `function` holds: the bytes of all that its operations give out."""
+    """An estimate of what `function` holds: the bytes of all that its operations give out."""
     jaxpr = jax.make_jaxpr(function)(*arguments)
     shapes: list[Any] = [v.aval for equation in jaxpr.eqns for v in equation.outvars]
     return sum(a.size * a.dtype.itemsize for a in shapes if hasattr(a, "dtype"))
 
 
-def fits(needed: int, seeds: int, devices: Sequence[Any]) -> int:
-    """How many of `seeds` to train at once where each needs so many bytes, on all `devices`."""
-    if devices[0].platform == "cpu":
-        return seeds if needed <= CACHE else 1
+def fits(activations: int, state: int, seeds: int, devices: Sequence[Any]) -> int:
+    """How many of `seeds` to train at once.
+
+    Args:
+        activations: The bytes of one seed's step, which are spread over the devices.
+        state: The bytes of its parameters and all that has their size, which every device has.
+        seeds: How many there are.
+        devices: On which they are trained.
+    """
     memory = _memory(devices[0])
-    if memory is None:
-        return seeds
-    return max(1, min(seeds, int(SHARE * memory * len(devices) // max(1, needed))))
+    needed = max(1, activations // len(devices) + state)
+    if devices[0].platform == "cpu":
+        if activations + state > CACHE:
+            return 1
+        # All devices of a CPU share its memory.
+        needed *= len(devices)
+    return seeds if memory is None else max(1, min(seeds, int(SHARE * memory // needed)))
 
 
 def _memory(device: Any) -> int | None:
-    """The bytes of the device's memory, where it says."""
+    """The bytes of the device's memory, where it says; for a CPU, the machine's."""
+    if device.platform == "cpu":
+        try:
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        except (AttributeError, OSError, ValueError):  # Windows
+            return None
     statistics = device.memory_stats()
     return statistics.get("bytes_limit") if statistics else None

@@ -83,8 +83,8 @@ class Trainer:
         self._network, self._fan_in = _network(config, dataset)
         params, statistics = jax.eval_shape(self._network.init, jax.random.key(0))
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
-        # On every device; what is not data stays out of it, as `jit` takes arrays only.
-        self._dataset: Dataset = jax.device_put(dataset._replace(classes=0), self._everywhere)
+        # On every device.
+        self._dataset: Dataset = jax.device_put(dataset, self._everywhere)
         # A piece of the test set has no backward pass, so it may be larger than a batch.
         size = _multiple(min(2 * config.batch_size, len(dataset.test.labels)), len(self.devices))
         self._pieces: Rows = jax.device_put(
@@ -92,6 +92,7 @@ class Trainer:
         )
         self._programs: dict[tuple[str, int], Program] = {}
         self._evaluations: dict[int, Callable] = {}
+        self._opt_inits: dict[str, Callable] = {}
         self.compile_seconds: dict[str, float] = {}
         self._init = jax.jit(
             jax.vmap(lambda seed: self._network.init(keys(seed)[0])),
@@ -137,8 +138,9 @@ class Trainer:
         """The state before the first epoch; its leaves lead with an axis of seeds."""
         # Of another program than the optimizer's, so that all arms share it.
         params, statistics = self._init(jnp.asarray(seeds, jnp.uint32))
-        opt_state = jax.jit(self._opt_init(arm), out_shardings=self._everywhere)(params)
-        return State(params, statistics, opt_state)
+        if arm not in self._opt_inits:
+            self._opt_inits[arm] = jax.jit(self._opt_init(arm), out_shardings=self._everywhere)
+        return State(params, statistics, self._opt_inits[arm](params))
 
     def abstract_state(self, arm: str, seeds: int) -> State:
         """The shapes and the placement of a state of so many seeds, for reading one."""
@@ -180,18 +182,20 @@ class Trainer:
         return self._steps * self._config.batch_size
 
     def _seeds_that_fit(self, params: Any, statistics: Any) -> int:
-        split = self._dataset.train
-        inputs = jax.ShapeDtypeStruct((self._config.batch_size, *split.inputs.shape[1:]), jnp.uint8)
-        if self._dataset.mean is not None:
-            inputs = inputs.update(dtype=jnp.float32)
+        shape = (self._config.batch_size, *self._dataset.train.inputs.shape[1:])
+        text = self._dataset.mean is None
+        inputs = jax.ShapeDtypeStruct(
+            shape, self._dataset.train.inputs.dtype if text else jnp.float32
+        )
 
         def loss(params, statistics, inputs, key):
             return self._network.train(params, statistics, inputs, key)[0].sum()
 
-        needed = activation_bytes(jax.grad(loss), params, statistics, inputs, jax.random.key(0))
+        key = jax.random.key(0)
+        activations = activation_bytes(jax.grad(loss), params, statistics, inputs, key)
         # Parameters, gradient, updates and two moments.
-        needed += 5 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
-        return fits(needed, self._config.seeds, self.devices)
+        state = 5 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+        return fits(activations, state, self._config.seeds, self.devices)
 
     def _one_order_and_key(self, seed: jax.Array, index: jax.Array):
         order = batches(seed, index, self._number, self._config.batch_size)

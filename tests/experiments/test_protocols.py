@@ -40,6 +40,11 @@ def test_options_change_a_protocol():
     assert (config.epochs, config.seeds, config.dataset) == (1, 2, "fashion_mnist")
 
 
+def test_another_schedule_has_no_decay_of_the_protocols():
+    config = Config(**settings("paper-cifar100", {"schedule": "constant"}))
+    assert (config.schedule, config.decay_epochs) == ("constant", None)
+
+
 def test_another_optimizer_has_its_own_rate_and_decay():
     config = Config(**settings("paper-cifar100", {"optimizer": "adam"}))
     assert (config.learning_rates, config.weight_decay) == ((1e-3,), 0.0)

@@ -508,3 +508,34 @@ def test_a_report_that_fails_half_way_leaves_the_one_before_it(tmp_path, monkeyp
         written([path], tmp_path / "out", accuracy=50)
     assert (tmp_path / "out" / "report.md").read_text() == before
     assert not [p for p in (tmp_path / "out").iterdir() if p.suffix not in (".png", ".md")]
+
+
+def test_a_report_that_fails_leaves_its_plots_too(tmp_path, monkeypatch):
+    path = write_run(tmp_path / "run", PAIRED)
+    written([path], tmp_path / "out")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    monkeypatch.setattr(_report_plots, "times", lambda *_: 1 / 0)
+    other = write_run(tmp_path / "other" / "run", TIMED, epochs=3)
+    with pytest.raises(ZeroDivisionError):
+        written([other], tmp_path / "out", accuracy=50)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
+
+
+def test_a_damaged_record_is_refused_in_one_line(tmp_path):
+    path = write_run(tmp_path / "run", PAIRED, record={"ended_early": [{}]})
+    with pytest.raises(CannotReadRunError, match=r"run.json is damaged: KeyError"):
+        written([path], tmp_path / "out")
+    path = write_run(tmp_path / "other", PAIRED, record={"parameters": None})
+    with pytest.raises(CannotReadRunError, match=r"run.json is damaged: TypeError"):
+        written([path], tmp_path / "out")
+
+
+def test_metrics_that_were_cut_off_are_not_taken_for_whole(tmp_path):
+    path = write_run(tmp_path / "run", PAIRED)
+    text = (path / "metrics.csv").read_text()
+    (path / "metrics.csv").write_text(text[:-3])
+    with pytest.raises(CannotReadRunError, match=r"metrics.csv was cut off"):
+        read_run(path)
+    lines = text.splitlines(keepends=True)
+    (path / "metrics.csv").write_text("".join(lines[:-1]))
+    assert not read_run(path).complete

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from gc_optax.experiments import _training as training
 from gc_optax.experiments import main
 from gc_optax.experiments._checkpoint import Checkpoints
+from gc_optax.experiments._run_folder import RunFolder
 
 RUN = (
     "compare --model mlp --arms none gc --seeds 2 --seeds-at-once 1 --epochs 6 --batch-size 200 "
@@ -123,7 +125,7 @@ def test_an_interrupted_run_says_how_to_go_on(whole, tmp_path, monkeypatch, caps
     monkeypatch.setattr(training.Trainer, "run", interrupted)
     assert main([*RUN, str(folder)]) == 130
     monkeypatch.undo()
-    assert f"go on with gc-optax compare --resume {folder}\n" in capsys.readouterr().err
+    assert f"with gc-optax compare --resume {folder}\n" in capsys.readouterr().err
     assert main(["compare", "--resume", str(folder)]) == 0
     assert metrics_of(folder) == metrics_of(whole)
 
@@ -192,6 +194,38 @@ def test_broken_metrics_are_one_line(begun, capsys):
     capsys.readouterr()
     (begun / "metrics.csv").write_text("arm,seed\nnone,0\n")
     assert "the metrics cannot be read" in refused(capsys, "--resume", begun)
+    (begun / "metrics.csv").write_text("arm,seed\nnone,0")
+    assert "metrics.csv cannot be read: it was cut off" in refused(capsys, "--resume", begun)
+    (begun / "metrics.csv").unlink()
+    assert "metrics.csv cannot be read: No such file" in refused(capsys, "--resume", begun)
+
+
+def test_a_record_that_lacks_something_is_one_line(begun, capsys):
+    capsys.readouterr()
+    for missing in ({"versions": None}, {"seeds_at_once": None}, {"total_seconds": "long"}):
+        before = record_of(begun)
+        changed(begun, **missing)
+        assert "the record or the metrics cannot be read: " in refused(capsys, "--resume", begun)
+        changed(begun, **before)
+    changed(begun, format=1)
+    assert "older version, and can be reported" in refused(capsys, "--resume", begun)
+
+
+def test_a_complete_run_whose_metrics_were_changed_is_refused(whole, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(whole, folder)
+    text = (folder / "metrics.csv").read_text()
+    (folder / "metrics.csv").write_text(text[: text.rindex("none")])
+    assert "is not what the run wrote when it was complete" in refused(capsys, "--resume", folder)
+    assert metrics_of(folder) == text[: text.rindex("none")].encode()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no lock")
+def test_a_run_that_another_process_is_at_is_left_alone(begun, capsys):
+    capsys.readouterr()
+    with RunFolder(begun).locked():
+        assert main(["compare", "--resume", str(begun)]) == 1
+    assert "another process is at this run" in capsys.readouterr().err
 
 
 def test_settings_beside_resume_are_refused(begun, capsys):
@@ -239,21 +273,30 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_no_whole_result(
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="the limit is of POSIX")
-def test_a_file_that_cannot_grow_is_one_line(tmp_path):
+@pytest.mark.parametrize(
+    ("limit", "file"),
+    [(3000, "run.json"), (30_000, "checkpoints"), (30_000, "curves.png")],
+)
+def test_a_file_that_cannot_grow_is_one_line(limit, file, tmp_path):
+    every = ["--checkpoint-every", "0" if file == "curves.png" else "2"]
     code = (
         "import resource, sys; from gc_optax.experiments import main; "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); sys.exit(main(sys.argv[1:]))"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT)); sys.exit(main(sys.argv[1:]))"
     )
+    code = code.replace("LIMIT", str(limit))
     done = subprocess.run(
-        [sys.executable, "-c", code, *RUN, str(tmp_path / "run")],
+        [sys.executable, "-c", code, *RUN, str(tmp_path / "run"), *every],
         capture_output=True,
         encoding="utf-8",
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("gc-optax: ")
-    assert "could not be written: " in done.stderr
-    assert "Traceback" not in done.stderr
+    *progress, last = done.stderr.splitlines()
+    assert all("test accuracy" in line for line in progress), done.stderr
+    assert last.startswith("gc-optax: ")
+    assert file in last
+    assert "could not be written: " in last
+    assert len(last) < 400
     record = tmp_path / "run" / "run.json"
     assert not record.read_text() or record_of(tmp_path / "run")["complete"] is False
 

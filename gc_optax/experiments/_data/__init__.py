@@ -11,7 +11,7 @@ from gc_optax.experiments._data._text import CONTEXT, load_shakespeare
 __all__ = ["CONTEXT", "SOURCES", "DataError", "Dataset", "Source", "Split", "load"]
 
 SOURCES = {
-    "digits": Source((8, 8, 1), 10, "images", "scikit-learn", load_digits, embedded=True),
+    "digits": Source((8, 8, 1), 10, "images", load_digits, embedded=True),
     "fashion_mnist": images(
         ImageSchema(
             "fashion_mnist", "zalando-datasets/fashion_mnist", "image", "label", (28, 28, 1), 10
@@ -23,7 +23,7 @@ SOURCES = {
     "cifar100": images(
         ImageSchema("cifar100", "uoft-cs/cifar100", "img", "fine_label", (32, 32, 3), 100),
     ),
-    "shakespeare": Source((CONTEXT,), 65, "text", "a text file", load_shakespeare),
+    "shakespeare": Source((CONTEXT,), 65, "text", load_shakespeare),
 }
 
 

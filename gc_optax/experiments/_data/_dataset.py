@@ -40,14 +40,13 @@ class Dataset(NamedTuple):
 class Source(NamedTuple):
     """A data set by what is known before it is loaded.
 
-    `shape` is that of one input, `origin` says where the data come from if no folder is given, and
-    an `embedded` data set comes with a package and takes no folder.
+    `shape` is that of one input, and an `embedded` data set comes with a package and takes no
+    folder.
     """
 
     shape: tuple[int, ...]
     classes: int
     kind: Literal["images", "text"]
-    origin: str
     load: Callable[[Path | None, int | None], Dataset]
     embedded: bool = False
 

@@ -36,9 +36,8 @@ class ImageSchema(NamedTuple):
 
 def images(schema: ImageSchema) -> Source:
     """The source of a data set with this schema."""
-    origin = f"{schema.repository} on the Hugging Face hub"
     load = functools.partial(load_images, schema)
-    return Source(schema.shape, schema.classes, "images", origin, load)
+    return Source(schema.shape, schema.classes, "images", load)
 
 
 def load_images(schema: ImageSchema, data_dir: Path | None, train_examples: int | None) -> Dataset:
