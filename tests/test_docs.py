@@ -114,7 +114,7 @@ def test_everything_public_is_documented():
         # Submodules become attributes once they are imported.
         if not name.startswith("_") and not isinstance(thing, types.ModuleType)
     }
-    measures = {name: f for name, f in vars(gc_optax.diagnostics).items() if not name[0] == "_"}
+    measures = {name: f for name, f in vars(gc_optax.diagnostics).items() if name[0] != "_"}
     assert measures.keys() == {
         "center_weights",
         "drift",

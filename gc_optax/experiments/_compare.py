@@ -197,7 +197,7 @@ def _read_back(
     known = {name: record[name] for name in ("format", "command", "started")}
     known |= {name: record[name] for name in _record.CONFIGURATION}
     known["resumed"] = [*record.get("resumed", []), _now()]
-    trainer = Trainer(config, dataset, seeds_at_once=record["seeds_at_once"])
+    trainer = Trainer(config, dataset, seeds_at_once=int(record["seeds_at_once"]))
     _warn_of_changes(known, trainer, err)
     seconds, compiled = record["total_seconds"], record["compile_seconds"]
     run = Run(folder, trainer, Results(config), known, seconds, compiled)

@@ -95,6 +95,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(
     assert "numbers may differ" not in err
 
 
+@pytest.mark.slow
 def test_only_what_came_after_the_checkpoint_is_run_again(whole, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     killed_at(monkeypatch, folder, "gc", 0, 5)
