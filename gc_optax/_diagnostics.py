@@ -40,7 +40,7 @@ def projection_matrix(m: int) -> jax.Array:
         [[ 0.5 -0.5]
          [-0.5  0.5]]
 
-    Source: arXiv 2004.01461, eq. (2).
+    Source: arXiv 2004.01461, section 3.
     """
     try:
         m = operator.index(m)
@@ -80,7 +80,7 @@ def mean_component(updates: optax.Updates, fan_in: FanInTree | FanInFn = fan_in_
         [[4. 3. 5. 0.]
          [4. 3. 5. 0.]]
 
-    Source: arXiv 2004.01461, eq. (1).
+    Source: arXiv 2004.01461, section 3.
     """
 
     def of_leaf(path: KeyPath, spec: FanIn, leaf) -> jax.Array | None:
@@ -212,7 +212,7 @@ def drift(params: PyTree, initial: PyTree, fan_in: FanInTree | FanInFn = fan_in_
         >>> print(gc_optax.diagnostics.drift(params, initial)["kernel"])
         [ 2. -6.]
 
-    Source: arXiv 2004.01461, eq. (4).
+    Source: arXiv 2004.01461, section 4.1.
     """
     params, initial = optimized_params(params), optimized_params(initial)
     before = dict(jax.tree_util.tree_leaves_with_path(initial))
