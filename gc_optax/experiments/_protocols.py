@@ -9,9 +9,9 @@ _CIFAR100 = {
     "batch_size": 128,
     "seeds": 3,
 }
-# The paper's experiments on CIFAR-100, and GC_code/CIFAR100/main.py of the authors' code for what it
-# leaves open: Adam and AdamW at a hundredth of SGD's rate, the same weight decay for all. (There the
-# last layer is left alone: that is the arm `gcc`.)
+# The paper's experiments on CIFAR-100, and GC_code/CIFAR100/main.py of the authors' code for what
+# it leaves open: Adam and AdamW at a hundredth of SGD's rate, the same weight decay for all. (There
+# the last layer is left alone: that is the arm `gcc`.)
 _PAPER = {**_CIFAR100, "epochs": 200, "schedule": "step", "decay_epochs": 60}
 
 PROTOCOLS: dict[str, dict[str, Any]] = {
