@@ -44,24 +44,31 @@ def convolve_by_patches(
     padded = jnp.pad(inputs, ((0, 0), *padding, (0, 0)))
     height = (padded.shape[1] - rows) // down + 1
     width = (padded.shape[2] - columns) // across + 1
-    patches = jnp.concatenate(
-        [
-            padded[
-                :, i : i + (height - 1) * down + 1 : down, j : j + (width - 1) * across + 1 : across
-            ]
-            for i in range(rows)
-            for j in range(columns)
-        ],
-        axis=-1,
-    )
+    # Along the rows first and then along the columns takes half the time of all taps at once.
+    across_rows = _taps(padded, columns, across, width, axis=2)
+    patches = _taps(across_rows, rows, down, height, axis=1)
     # The patches hold (row, column, channel) in the order of the kernel's first three axes, and the
     # channels hold (group, channel of the group).
-    groups = feature_group_count
-    product = jnp.einsum(
-        "ptgc,tcgf->pgf",
-        patches.reshape(-1, rows * columns, groups, depth),
-        kernel.reshape(rows * columns, depth, groups, features // groups),
-        precision=precision,
-        preferred_element_type=preferred_element_type,
-    )
+    groups, taps = feature_group_count, rows * columns
+    options = {"precision": precision, "preferred_element_type": preferred_element_type}
+    if groups == 1:  # the general product takes twice as long
+        product = jnp.dot(
+            patches.reshape(-1, taps * depth), kernel.reshape(-1, features), **options
+        )
+    else:
+        product = jnp.einsum(
+            "ptgc,tcgf->pgf",
+            patches.reshape(-1, taps, groups, depth),
+            kernel.reshape(taps, depth, groups, features // groups),
+            **options,
+        )
     return product.reshape(inputs.shape[0], height, width, features)
+
+
+def _taps(inputs: jax.Array, taps: int, stride: int, size: int, axis: int) -> jax.Array:
+    """What each of `size` windows of `taps` sees along `axis`, side by side in the last axis."""
+    last = (size - 1) * stride + 1
+    seen = [
+        lax.slice_in_dim(inputs, tap, tap + last, stride=stride, axis=axis) for tap in range(taps)
+    ]
+    return jnp.concatenate(seen, axis=-1)
