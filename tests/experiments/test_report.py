@@ -18,7 +18,8 @@ from gc_optax.experiments._run_folder import CannotWriteError
 from gc_optax.experiments._runs import CannotReadRunError, Cell, read_run
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
-COMMITTED = sorted(path.parent for path in RESULTS.glob("*/run.json"))
+COMMITTED = sorted((path.parent for path in RESULTS.glob("*/run.json")), key=lambda p: f"{p}/")
+assert COMMITTED
 COLUMNS = ["arm", "learning_rate", "seed", "epoch"]
 COLUMNS += ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
 TIMES = ["arm", "learning_rate", "seed", "seeds", "epoch", "seconds", "training_seconds"]
