@@ -282,9 +282,9 @@ def test_a_file_that_cannot_grow_is_one_line(limit, file, tmp_path):
     every = ["--checkpoint-every", "0" if file == "curves.png" else "2"]
     code = (
         "import resource, sys; from gc_optax.experiments import main; "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT)); sys.exit(main(sys.argv[1:]))"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (BYTES, BYTES)); sys.exit(main(sys.argv[1:]))"
     )
-    code = code.replace("LIMIT", str(limit))
+    code = code.replace("BYTES", str(limit))
     done = subprocess.run(
         [sys.executable, "-c", code, *RUN, str(tmp_path / "run"), *every],
         capture_output=True,
