@@ -179,7 +179,7 @@ def _add_compare(commands):
         "--checkpoint-every",
         metavar="N",
         type=_integer,
-        help=f"epochs between two checkpoints, 0 for none (default: {default.checkpoint_every})",
+        help="epochs between two checkpoints, 0 for none (default: one about every minute)",
     )
     add(
         "--resume",

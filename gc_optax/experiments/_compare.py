@@ -25,6 +25,7 @@ from gc_optax.experiments._run_folder import CannotReadError, RunFolder, default
 from gc_optax.experiments._training import Trainer
 
 WRITE_SECONDS = 5.0  # at least, between two writes of the metrics, where no state is written
+CHECKPOINT_SECONDS = 60.0  # at least, between two checkpoints, where it is not said in epochs
 
 
 class Run:
@@ -255,6 +256,7 @@ def _begin_again(run: Run) -> dict[int, tuple[State, int]]:
 
 def _train(run: Run, begun: dict[int, tuple[State, int]], reporter: Reporter):
     config, trainer, results = run.results.config, run.trainer, run.results
+    saved = time.perf_counter()
     for number, group in enumerate(run.groups):
         if results.is_done(group):
             continue
@@ -270,10 +272,15 @@ def _train(run: Run, begun: dict[int, tuple[State, int]], reporter: Reporter):
             if results.is_done(group):
                 break
             done = results.measured(group)
-            if config.checkpoint_every and done % config.checkpoint_every == 0:
+            if config.checkpoint_every is None:
+                due = time.perf_counter() - saved >= CHECKPOINT_SECONDS
+            else:
+                due = config.checkpoint_every > 0 and done % config.checkpoint_every == 0
+            if due:
                 # The metrics first: what they have beyond the state is run again.
                 run.write()
                 run.checkpoints.save(number, done, state)
+                saved = time.perf_counter()
             else:
                 run.write_now_and_then()
         run.write()

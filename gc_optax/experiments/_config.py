@@ -46,8 +46,9 @@ class Config:
     """The settings of `gc-optax compare`.
 
     `None` stands for the default of the data set (`model`), of the optimizer (`learning_rate`,
-    `momentum`, `weight_decay`), of the machine (`seeds_at_once`, `devices`), or for all
-    (`train_examples`). `protocol` is a name for the record; its settings are the others.
+    `momentum`, `weight_decay`), of the machine (`seeds_at_once`, `devices`), for all
+    (`train_examples`), or for about once a minute (`checkpoint_every`). `protocol` is a name for
+    the record; its settings are the others.
 
     Raises:
         InvalidSettingError: A setting is out of range, unknown, given twice, or does not go with
@@ -74,7 +75,7 @@ class Config:
     train_examples: int | None = None
     seeds_at_once: int | None = None
     devices: int | None = None
-    checkpoint_every: int = 5
+    checkpoint_every: int | None = None
 
     def __post_init__(self):
         for setting, choices in (
@@ -92,7 +93,7 @@ class Config:
             _check_choice("arms", arm, ARMS)
         for setting in COUNTS:
             _check_count(setting, getattr(self, setting))
-        if self.checkpoint_every < 0:
+        if self.checkpoint_every is not None and self.checkpoint_every < 0:
             raise InvalidSettingError(
                 "checkpoint_every",
                 f"must be a whole number of epochs, or 0 for never, got {self.checkpoint_every}.",

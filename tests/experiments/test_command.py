@@ -98,7 +98,7 @@ def test_the_record_has_configuration_versions_device_and_times(run):
         "train_examples": None,
         "seeds_at_once": None,
         "devices": 1,
-        "checkpoint_every": 5,
+        "checkpoint_every": None,
     }
     assert record["examples"] == {"train": 1000, "test": 797}
     assert record["seeds_at_once"] == 2
