@@ -311,19 +311,25 @@ def test_kill_9_and_resume_give_the_numbers_of_a_run_that_was_left_alone(
     options = {
         # Thousands of quick epochs, and a few with batch statistics, dropout and augmentation.
         "mlp": "--model mlp --seeds 2 --epochs 3000 --checkpoint-every 100",
-        "vgg11": f"--model vgg11 --dataset cifar100 --data-dir {tiny_cifar100} --batch-size 4 "
+        "vgg11": "--model vgg11 --dataset cifar100 --batch-size 4 "
         "--seeds 1 --epochs 12 --checkpoint-every 1 --augmentation crop-flip "
         "--learning-rate 0.001",
     }[model]
+    environment = {**os.environ, "GC_OPTAX_DATA_DIR": str(tiny_cifar100)}
     command = [sys.executable, "-m", "gc_optax.experiments", "compare", "--arms", "none", "gc"]
     command += options.split()
-    subprocess.run([*command, "--output", str(tmp_path / "whole")], check=True, capture_output=True)
+    whole = [*command, "--output", str(tmp_path / "whole")]
+    subprocess.run(whole, check=True, capture_output=True, env=environment)
     run = tmp_path / "run"
     for kill in range(3):
         resumed = ["--resume", str(run)] if kill else ["--output", str(run)]
         started = command[:4] + resumed if kill else [*command, *resumed]
         process = subprocess.Popen(
-            started, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
+            started,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            env=environment,
         )
         known = Checkpoints(run).latest()
         deadline = time.monotonic() + 300
@@ -334,7 +340,8 @@ def test_kill_9_and_resume_give_the_numbers_of_a_run_that_was_left_alone(
         process.send_signal(signal.SIGKILL)
         _, err = process.communicate()
         assert process.returncode == -signal.SIGKILL, err
-    subprocess.run([*command[:4], "--resume", str(run)], check=True, capture_output=True)
+    last = [*command[:4], "--resume", str(run)]
+    subprocess.run(last, check=True, capture_output=True, env=environment)
     assert metrics_of(run) == metrics_of(tmp_path / "whole")
     assert record_of(run)["complete"] is True
     assert len(record_of(run)["resumed"]) == 3
