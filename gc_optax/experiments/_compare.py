@@ -1,8 +1,8 @@
 """`gc-optax compare`: trains every arm at every learning rate, and writes what came out.
 
-The unit of work is a group of seeds of one arm at one learning rate. Metrics are written after
-every epoch, and the state of the group every few epochs, so that a run that is killed goes on where
-it was.
+The unit of work is a group of seeds of one arm at one learning rate. Metrics are written
+every few seconds, and the state of the group now and then, so that a run that is killed goes on
+where it was.
 """
 
 import shlex
@@ -14,100 +14,17 @@ from typing import Any
 
 from rich.console import Console
 
-from gc_optax.experiments import _data, _plots, _record, _run_folder, _tables
-from gc_optax.experiments._checkpoint import Checkpoints
+from gc_optax.experiments import _data, _record, _run_folder, _tables
 from gc_optax.experiments._config import Config
 from gc_optax.experiments._data import Dataset
 from gc_optax.experiments._epoch import State
 from gc_optax.experiments._progress import Reporter
-from gc_optax.experiments._results import COLUMNS, TIME_COLUMNS, Cell, Group, Results
+from gc_optax.experiments._results import Results
+from gc_optax.experiments._run import Run
 from gc_optax.experiments._run_folder import CannotReadError, RunFolder, default_path
 from gc_optax.experiments._training import Trainer
 
-WRITE_SECONDS = 5.0  # at least, between two writes of the metrics, where no state is written
 CHECKPOINT_SECONDS = 60.0  # at least, between two checkpoints, where it is not said in epochs
-
-
-class Run:
-    """A comparison in its folder: what is known of it, and how it is written."""
-
-    def __init__(
-        self,
-        folder: RunFolder,
-        trainer: Trainer,
-        results: Results,
-        known: dict[str, Any],
-        seconds: float = 0.0,
-        compile_seconds: dict[str, float] | None = None,
-    ):
-        self.folder = folder
-        self.trainer = trainer
-        self.results = results
-        self.checkpoints = Checkpoints(folder.path)
-        self.groups = groups(results.config, trainer.groups)
-        self.data_dir: Path | None = None
-        self._known = known
-        self._start = time.perf_counter() - seconds
-        self._compiled_before = compile_seconds or {}
-        self._written = -WRITE_SECONDS
-
-    @property
-    def compile_seconds(self) -> dict[str, float]:
-        """By arm, with those of the processes before this one."""
-        total = dict(self._compiled_before)
-        for arm, seconds in self.trainer.compile_seconds.items():
-            total[arm] = total.get(arm, 0.0) + seconds
-        return total
-
-    def write(self, *, complete: bool = False):
-        """Writes the metrics, the times and the record."""
-        self.folder.write_csv(_run_folder.METRICS, COLUMNS, self.results.rows())
-        self.folder.write_csv(_run_folder.TIMES, TIME_COLUMNS, self.results.time_rows())
-        measured = _record.measurements(self.results, self.trainer, self.compile_seconds)
-        seconds = time.perf_counter() - self._start
-        content = {
-            "complete": complete,
-            **self._known,
-            "total_seconds": seconds,
-            "metrics": self.folder.fingerprint(_run_folder.METRICS),
-            **measured,
-        }
-        self.folder.write_json(_run_folder.RECORD, content)
-        self._written = time.perf_counter()
-
-    def write_now_and_then(self):
-        """Writes, unless that was a moment ago."""
-        if time.perf_counter() - self._written >= WRITE_SECONDS:
-            self.write()
-
-    def draw(self):
-        """Draws the plots of what there is."""
-        with self.folder.writing(_run_folder.CURVES) as path:
-            _plots.curves(self.results, path)
-        if len(self.results.config.learning_rates) > 1:
-            with self.folder.writing(_run_folder.LEARNING_RATES) as path:
-                _plots.learning_rates(self.results, path)
-
-    def tables(self, out: Console):
-        """Prints the tables."""
-        times = _record.wall_times(
-            self.results, self.trainer.examples_per_epoch, self.compile_seconds
-        )
-        out.print(_tables.tables(self.results, times, out))
-
-
-def groups(config: Config, seeds: Sequence[range]) -> list[Group]:
-    """The groups in the order in which they are trained.
-
-    The arms of one rate and the same seeds follow each other, so that an interrupted run has whole
-    comparisons.
-    """
-    return [
-        Group(Cell(arm, rate), some)
-        for rate in config.learning_rates
-        for some in seeds
-        for arm in config.arms
-    ]
 
 
 def compare(

@@ -96,10 +96,11 @@ class RunFolder:
             return
         handle = os.open(self.path, os.O_RDONLY)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CannotWriteError(f"{self.path}: another process is at this run.") from None
             yield
-        except BlockingIOError:
-            raise CannotWriteError(f"{self.path}: another process is at this run.") from None
         finally:
             os.close(handle)
 
