@@ -8,8 +8,9 @@ import contextlib
 import logging
 import re
 import shutil
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gc_optax.experiments._epoch import State
@@ -84,19 +85,34 @@ class Checkpoints:
 def _quiet() -> Iterator[None]:
     """Orbax says at length what it does, and its threads print what goes wrong in them.
 
-    What goes wrong is raised as well.
+    What goes wrong is raised as well. TensorStore's threads end after that, at a time of their own,
+    and find no event loop to tell; so after an error they stay quiet.
     """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    levels, hook = [logger.level for logger in loggers], threading.excepthook
+    levels = [logger.level for logger in loggers]
+    thread_hook, hook = threading.excepthook, sys.unraisablehook
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
     threading.excepthook = lambda *_: None
+    sys.unraisablehook = _UnraisableHook(hook)
     try:
         yield
+        sys.unraisablehook = hook
     finally:
-        threading.excepthook = hook
+        threading.excepthook = thread_hook
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+class _UnraisableHook:
+    """`sys.unraisablehook`, less what threads say that find their event loop closed."""
+
+    def __init__(self, before: Callable):
+        self._before = before._before if isinstance(before, _UnraisableHook) else before
+
+    def __call__(self, unraisable):
+        if str(unraisable.exc_value) != "Event loop is closed":
+            self._before(unraisable)
 
 
 def _first_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from gc_optax.experiments import _training as training
 from gc_optax.experiments import main
 from gc_optax.experiments._checkpoint import Checkpoints
-from gc_optax.experiments._run_folder import RunFolder
+from gc_optax.experiments._run_folder import CannotWriteError, RunFolder
 
 RUN = (
     "compare --model mlp --arms none gc --seeds 2 --seeds-at-once 1 --epochs 6 --batch-size 200 "
@@ -270,6 +271,23 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_no_whole_result(
     monkeypatch.undo()
     assert main(["compare", "--resume", str(folder)]) == 0
     assert metrics_of(folder) == metrics_of(whole)
+
+
+def test_threads_that_end_after_a_failed_checkpoint_print_nothing(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+
+    def fails(*arguments, **options):
+        raise OSError(errno.EFBIG, "File too large")
+
+    monkeypatch.setattr("orbax.checkpoint.StandardCheckpointer.save", fails)
+    with pytest.raises(CannotWriteError, match="File too large"):
+        Checkpoints(tmp_path).save(0, 1, {"w": jax.numpy.ones(3)})
+    sys.unraisablehook(SimpleNamespace(exc_value=RuntimeError("Event loop is closed")))
+    assert not said
+    another = SimpleNamespace(exc_value=RuntimeError("something else"))
+    sys.unraisablehook(another)
+    assert said == [another]
 
 
 @pytest.mark.slow
