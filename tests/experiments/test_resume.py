@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import pytest
@@ -283,9 +284,10 @@ def test_threads_that_end_after_a_failed_checkpoint_print_nothing(tmp_path, monk
     monkeypatch.setattr("orbax.checkpoint.StandardCheckpointer.save", fails)
     with pytest.raises(CannotWriteError, match="File too large"):
         Checkpoints(tmp_path).save(0, 1, {"w": jax.numpy.ones(3)})
-    sys.unraisablehook(SimpleNamespace(exc_value=RuntimeError("Event loop is closed")))
+    late: Any = SimpleNamespace(exc_value=RuntimeError("Event loop is closed"))
+    sys.unraisablehook(late)
     assert not said
-    another = SimpleNamespace(exc_value=RuntimeError("something else"))
+    another: Any = SimpleNamespace(exc_value=RuntimeError("something else"))
     sys.unraisablehook(another)
     assert said == [another]
 
