@@ -17,6 +17,7 @@ import pytest
 from gc_optax.experiments import _training as training
 from gc_optax.experiments import main
 from gc_optax.experiments._checkpoint import Checkpoints
+from gc_optax.experiments._epoch import State
 from gc_optax.experiments._run_folder import CannotWriteError, RunFolder
 
 RUN = (
@@ -283,7 +284,7 @@ def test_threads_that_end_after_a_failed_checkpoint_print_nothing(tmp_path, monk
 
     monkeypatch.setattr("orbax.checkpoint.StandardCheckpointer.save", fails)
     with pytest.raises(CannotWriteError, match="File too large"):
-        Checkpoints(tmp_path).save(0, 1, {"w": jax.numpy.ones(3)})
+        Checkpoints(tmp_path).save(0, 1, State({}, {}, {}))
     late: Any = SimpleNamespace(exc_value=RuntimeError("Event loop is closed"))
     sys.unraisablehook(late)
     assert not said
