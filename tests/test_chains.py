@@ -105,7 +105,7 @@ def adamw_gc2(w, grads, project):
     return w
 
 
-def adamw_gc_loc_false(w, grads, project):
+def adamw_before_decay(w, grads, project):
     direction = adam_directions(grads)
     for g in grads:
         w = w - LR * (project(direction(g)) + WD * w)
@@ -188,14 +188,14 @@ CHAINS = {
     ),
     "AdamW_GC": Chain(("centralize()", "adamw(lr, weight_decay=wd)"), adamw_gc, "moves"),
     "AdamW_GC2": Chain(("adamw(lr, weight_decay=wd)", "centralize()"), adamw_gc2, "preserved"),
-    "AdamW, gc_loc=False": Chain(
+    "AdamW, before decay": Chain(
         (
             "scale_by_adam()",
             "centralize()",
             "add_decayed_weights(wd)",
             "scale_by_learning_rate(lr)",
         ),
-        adamw_gc_loc_false,
+        adamw_before_decay,
         "decays",
     ),
     "Adagrad_GC, first": Chain(("centralize()", "adagrad(lr)"), first(adagrad), "moves"),

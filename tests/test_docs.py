@@ -4,9 +4,11 @@ import doctest
 import json
 import pathlib
 import re
+import shlex
 import types
 
 import jax
+import optax
 import pytest
 from flax import nnx
 
@@ -22,6 +24,8 @@ from gc_optax import (
     _summary,
     _trace,
 )
+from gc_optax.experiments import main
+from gc_optax.experiments._arguments import parser
 from gc_optax.experiments._config import Config
 from gc_optax.experiments._protocols import PROTOCOLS, settings
 from gc_optax.experiments._report_tables import headline_table
@@ -69,10 +73,10 @@ def test_every_python_block_of_a_page_is_an_example_that_runs(page):
         assert block.startswith(">>>"), block
 
 
-def test_readme_has_the_tested_table_of_chains():
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("page", ["README.md", "docs/chain.md"])
+def test_pages_have_the_tested_table_of_chains(page):
     table = {}
-    for line in text.splitlines():
+    for line in (ROOT / page).read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == 3 and cells[1].startswith("`") and cells[0] in CHAINS:
             table[cells[0]] = (tuple(re.findall(r"`([^`]+)`", cells[1])), cells[2])
@@ -80,6 +84,65 @@ def test_readme_has_the_tested_table_of_chains():
     said = {"preserved": "yes", "decays": "no, it decays", "moves": "no"}
     for name, chain in CHAINS.items():
         assert table[name] == (chain.code, said[chain.mean]), name
+
+
+def test_the_chains_that_replace_the_authors_classes_can_be_built():
+    text = (ROOT / "docs" / "migrating.md").read_text()
+    rows = re.findall(r"^\| `[^`]+` \| (`.+`) \|$", text, flags=re.M)
+    rows = [row for row in rows if "sgd(" in row or "adam" in row]
+    assert len(rows) == 7
+    names = {**vars(optax), **vars(gc_optax), "lr": 0.1, "momentum": 0.9, "wd": 0.1}
+    for row in rows:
+        chain = optax.chain(*(eval(link, names) for link in re.findall(r"`([^`]+)`", row)))
+        grads = params = {"kernel": jax.numpy.ones((3, 2))}
+        if "lookahead" in row:
+            params = optax.LookaheadParams.init_synced(params)
+        chain.update(grads, chain.init(params), params)
+
+
+def commands_of_pages():
+    """The lines of all shell blocks, without comments."""
+    for page in PAGES:
+        for block in re.findall(r"^```bash\n(.*?)^```", page.read_text(), flags=re.M | re.S):
+            for line in block.splitlines():
+                for command in line.partition(" #")[0].split("&&"):
+                    yield shlex.split(command)
+
+
+def test_shell_blocks_hold_commands_that_exist():
+    commands = list(commands_of_pages())
+    assert len(commands) > 10
+    for name, *arguments in commands:
+        if name == "gc-optax":
+            options = parser().parse_args(arguments)
+            assert getattr(options, "protocol", "fashion-quick") in PROTOCOLS
+        elif name in ("python", "pip", "mkdocs", "pytest"):
+            script = next((a for a in arguments if a.endswith(".py")), "pyproject.toml")
+            assert (ROOT / script).exists(), script
+        else:
+            assert (ROOT / name).is_file(), name
+
+
+@pytest.mark.slow
+def test_what_pages_compare_is_compared(tmp_path, monkeypatch, tiny_cifar100, tiny_text):
+    """All of it, shortened; the networks of the paper are trained in their own tests."""
+    monkeypatch.setenv("GC_OPTAX_DATA_DIR", str(tiny_cifar100.parent))
+    ran = 0
+    for number, (name, *arguments) in enumerate(commands_of_pages()):
+        if name != "gc-optax" or arguments[0] != "compare" or "--resume" in arguments:
+            continue
+        dataset = next((d for d in ("fashion", "shakespeare") if d in " ".join(arguments)), None)
+        if "paper-cifar100" in arguments or dataset == "fashion":
+            arguments += ["--model", "mlp", "--dataset", "cifar100"]
+        if "--data-dir" in arguments:
+            place = arguments.index("--data-dir") + 1
+            arguments[place] = str(tiny_text if dataset == "shakespeare" else tiny_cifar100)
+        elif dataset == "shakespeare":
+            arguments += ["--data-dir", str(tiny_text)]
+        arguments += ["--batch-size", "4", "--epochs", "1", "--seeds", "1", "--devices", "1"]
+        assert main([*arguments, "--output", str(tmp_path / str(number))]) == 0
+        ran += 1
+    assert ran >= 6
 
 
 def test_docs_show_the_table_of_rules():
