@@ -34,7 +34,7 @@ def projection_matrix(m: int) -> jax.Array:
         TypeError: `m` is not an integer.
         ValueError: `m` is below 1.
 
-    Example:
+    Examples:
         >>> import gc_optax.diagnostics
         >>> print(gc_optax.diagnostics.projection_matrix(2))
         [[ 0.5 -0.5]
@@ -73,7 +73,7 @@ def mean_component(updates: optax.Updates, fan_in: FanInTree | FanInFn = fan_in_
         ValueError: An axis is out of range or repeated, or the tree does not fit `updates`.
         TypeError: Something that is not a `FanIn` stands where one is due.
 
-    Example:
+    Examples:
         >>> import gc_optax, gc_optax.diagnostics, jax.numpy as jnp
         >>> grads = {"kernel": jnp.array([[5., 1., 9., -2.], [3., 5., 1., 2.]])}
         >>> print(gc_optax.diagnostics.mean_component(grads)["kernel"])
@@ -116,7 +116,7 @@ def removed_fraction(
         ValueError: An axis is out of range or repeated, or the tree does not fit `updates`.
         TypeError: Something that is not a `FanIn` stands where one is due.
 
-    Example:
+    Examples:
         >>> import gc_optax, gc_optax.diagnostics, jax.numpy as jnp
         >>> grads = {"kernel": jnp.array([[3.], [1.]]), "bias": jnp.ones(1)}
         >>> for name, share in gc_optax.diagnostics.removed_fraction(grads).items():
@@ -163,7 +163,7 @@ def weight_means(params: PyTree, fan_in: FanInTree | FanInFn = fan_in_by_name) -
         ValueError: An axis is out of range or repeated, or the tree does not fit `params`.
         TypeError: Something that is not a `FanIn` stands where one is due.
 
-    Example:
+    Examples:
         >>> import gc_optax, gc_optax.diagnostics, jax.numpy as jnp
         >>> params = {"kernel": jnp.array([[1., 4.], [3., 4.]]), "bias": jnp.ones(2)}
         >>> gc_optax.diagnostics.weight_means(params)
@@ -205,7 +205,7 @@ def drift(params: PyTree, initial: PyTree, fan_in: FanInTree | FanInFn = fan_in_
             or repeated, or the tree of `FanIn` does not fit `params`.
         TypeError: Something that is not a `FanIn` stands where one is due.
 
-    Example:
+    Examples:
         >>> import gc_optax, gc_optax.diagnostics, jax.numpy as jnp
         >>> initial = {"kernel": jnp.zeros((4, 2))}
         >>> params = {"kernel": jnp.ones((4, 2)) * jnp.array([[1., -3.]])}
@@ -257,7 +257,7 @@ def center_weights(params: PyTree, fan_in: FanInTree | FanInFn = fan_in_by_name)
         ValueError: An axis is out of range or repeated, or the tree does not fit `params`.
         TypeError: Something that is not a `FanIn` stands where one is due.
 
-    Example:
+    Examples:
         >>> import gc_optax, gc_optax.diagnostics, jax.numpy as jnp
         >>> params = {"kernel": jnp.array([[1., 4.], [3., 4.]]), "bias": jnp.ones(2)}
         >>> print(gc_optax.diagnostics.center_weights(params)["kernel"])

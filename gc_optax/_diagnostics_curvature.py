@@ -68,7 +68,7 @@ def top_eigenvalue(
         TypeError: A parameter is complex, the loss is not a real scalar, or something that is
             not a `FanIn` stands where one is due.
 
-    Example:
+    Examples:
         >>> import gc_optax, gc_optax.diagnostics, jax.numpy as jnp
         >>> # Steepest (curvature 8) along (1, 1), which is what centralizing removes.
         >>> loss = lambda params: 2 * params["kernel"].sum() ** 2 + (params["kernel"] ** 2).sum()

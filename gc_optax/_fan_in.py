@@ -18,7 +18,7 @@ class FanIn:
 
     A `FanIn` is not a pytree node, so in a tree of them each is a leaf.
 
-    Example:
+    Examples:
         >>> import gc_optax
         >>> gc_optax.FanIn((0, 1, 2), "conv")
         FanIn(axes=(0, 1, 2), reason='conv', batch_axes=())

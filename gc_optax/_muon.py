@@ -32,7 +32,7 @@ def muon_dimension_numbers(fan_in: FanInTree | FanInFn, params: PyTree) -> Any:
         ValueError: An axis is out of range or repeated, or the tree does not fit `params`.
         TypeError: Something that is not a `FanIn` stands where one is due.
 
-    Example:
+    Examples:
         >>> import gc_optax, jax.numpy as jnp, optax
         >>> params = {"query": {"kernel": jnp.ones((64, 4, 16)), "bias": jnp.zeros((4, 16))}}
         >>> numbers = gc_optax.muon_dimension_numbers(gc_optax.fan_in_by_name, params)

@@ -96,9 +96,10 @@ def fan_in_by_name(params: PyTree) -> FanInTree:
             `nnx.Optimizer` passes on.
 
     Returns:
-        A tree of `FanIn` with the structure of `params`.
+        A tree of `FanIn` with the structure of `params`. It raises no error: for what it does
+        not know, see above.
 
-    Example:
+    Examples:
         >>> import gc_optax, jax.numpy as jnp
         >>> fan_in = gc_optax.fan_in_by_name({"Conv_0": {"kernel": jnp.ones((3, 3, 8, 16))}})
         >>> fan_in["Conv_0"]["kernel"]

@@ -28,7 +28,7 @@ def convolutions_only(fan_in: Kind) -> Kind:
     Raises:
         TypeError: A leaf of the tree is not a `FanIn`.
 
-    Example:
+    Examples:
         >>> import gc_optax, optax
         >>> fan_in = gc_optax.convolutions_only(gc_optax.fan_in_by_name)
         >>> optimizer = optax.chain(gc_optax.centralize(fan_in), optax.sgd(0.1, momentum=0.9))
@@ -60,11 +60,13 @@ def exclude(fan_in: Kind, *patterns: str | re.Pattern[str]) -> Kind:
             this is found when it is called, for a tree at once.
         TypeError: A leaf of the tree is not a `FanIn`.
 
-    Example:
+    Examples:
         >>> import gc_optax, jax.numpy as jnp
         >>> params = {"body": {"kernel": jnp.ones((8, 8))}, "head": {"kernel": jnp.ones((8, 1))}}
         >>> gc_optax.exclude(gc_optax.fan_in_by_name, "^head/")(params)["head"]["kernel"]
         FanIn(axes=(), reason='excluded', batch_axes=())
+
+    Source: this library's own.
     """
     compiled = [_compile(pattern) for pattern in patterns]
     # Checked on the whole tree, since no single leaf can tell that a pattern is unused.

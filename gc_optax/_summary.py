@@ -86,7 +86,7 @@ def summary(params: PyTree, fan_in: FanInTree | FanInFn = fan_in_by_name) -> Sum
         ValueError: An axis is out of range or repeated, or the tree does not fit `params`.
         TypeError: Something that is not a `FanIn` stands where one is due.
 
-    Example:
+    Examples:
         >>> import gc_optax, jax.numpy as jnp
         >>> params = {"Dense_0": {"kernel": jnp.ones((64, 10)), "bias": jnp.zeros(10)}}
         >>> gc_optax.summary(params)
@@ -96,6 +96,8 @@ def summary(params: PyTree, fan_in: FanInTree | FanInFn = fan_in_by_name) -> Sum
         Dense_0/kernel  (64, 10)  0         64  dense
         --------------  --------  ----  ------  ------------
         640 of 650 parameters (98.5%), in 1 of 2 leaves, are centralized.
+
+    Source: this library's own.
     """
     params = optimized_params(params)
     rows: list[Row] = []

@@ -106,6 +106,7 @@ def run(notebook, folder: pathlib.Path, data: pathlib.Path) -> nbformat.Notebook
         timeout=600,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,  # a slow machine sends them in pieces
         resources={"metadata": {"path": str(folder)}},
     )
     return client.execute(env=environment)

@@ -47,7 +47,7 @@ _HEADLINE = """\
 ## Where no centralization does best
 
 Test accuracy after the last epoch, of each run at the learning rate at which `none` has the highest
-(text: the lowest loss). The choice is made on the test set, and for `none`: what favours an arm is
+(text: the lowest loss). The choice is made on the test set, and for `none`: what favors an arm is
 that it wins at the rate that suits its opponent."""
 _OPTIMISTIC = """\
 The rates are chosen on the test set, so these values are optimistic, for every arm, and the
