@@ -7,10 +7,13 @@ from jax.tree_util import KeyPath
 
 from gc_optax._fan_in import FanIn, fan_in_size, is_centralizable, normalized_axes
 from gc_optax._names import fan_in_by_name
+from gc_optax._shards import SpecTree, Split, shards, splits, whole
 from gc_optax._trees import FanInFn, FanInTree, leaf_name, map_with_fan_in, resolve
 
 
-def centralize(fan_in: FanInTree | FanInFn = fan_in_by_name) -> optax.GradientTransformation:
+def centralize(
+    fan_in: FanInTree | FanInFn = fan_in_by_name, specs: SpecTree | None = None
+) -> optax.GradientTransformation:
     r"""Subtracts from each output unit's gradient vector its mean over the fan-in.
 
     For the gradient \(g_j\) of the \(M\) weights of output unit \(j\):
@@ -27,21 +30,32 @@ def centralize(fan_in: FanInTree | FanInFn = fan_in_by_name) -> optax.GradientTr
     become zero) pass through. The function is pure and holds no state; under `jit`, XLA fuses
     the subtraction into what follows.
 
+    Sharded arrays need nothing more under `jit`: where the fan-in is split over devices, XLA adds
+    an all-reduce of the means, one number per output unit. Inside `jax.shard_map` a function sees
+    one shard of each array. There, without `specs`, each shard is centralized by its own mean,
+    which is wrong for leaves whose fan-in is split, and right for all others.
+
     Args:
         fan_in: The axes of each leaf: a tree of `FanIn` that has the updates' structure or is a
             prefix of it (one `FanIn` serves all leaves), or a function from the updates to such
             a tree. By default the axes are read from the leaves' names, see `fan_in_by_name`.
+        specs: For use inside `jax.shard_map`: how the updates are split, a tree of
+            `PartitionSpec` or `NamedSharding` as `in_specs` has it for the parameters, or a prefix
+            of it. Means are then taken over all shards of a fan-in, and `fan_in`, if it is a
+            function, sees the shapes of the whole arrays. Axes of the mesh that are not manual
+            are left to XLA, so that the same transformation works outside, too.
 
     Returns:
         An `optax.GradientTransformation` with `optax.EmptyState`; updates keep their structure,
         shapes and dtypes.
 
     Raises:
-        ValueError: (on update) An axis is out of range or repeated, or the tree of `FanIn` does
-            not fit the updates.
-        TypeError: (on update) Something that is not a `FanIn` stands where one is due.
+        ValueError: (on update) An axis is out of range or repeated, or the tree of `FanIn` or
+            of `specs` does not fit the updates, or `specs` names an axis that the mesh lacks.
+        TypeError: (on update) Something that is not a `FanIn` (in `specs`: not a `PartitionSpec`
+            or `NamedSharding`) stands where one is due.
 
-    Example:
+    Examples:
         >>> import gc_optax, jax.numpy as jnp, optax
         >>> params = {"kernel": jnp.ones((2, 4)), "bias": jnp.zeros(4)}
         >>> optimizer = optax.chain(gc_optax.centralize(), optax.sgd(1.0))
@@ -63,17 +77,24 @@ def centralize(fan_in: FanInTree | FanInFn = fan_in_by_name) -> optax.GradientTr
         updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, optax.OptState]:
         del params
-        return map_with_fan_in(_centralize_leaf, resolve(fan_in, updates), updates), state
+        split = {} if specs is None else splits(specs, updates)
+        resolved = resolve(fan_in, whole(updates, split) if split else updates)
+
+        def leaf_update(path: KeyPath, fan_in: FanIn, leaf: jax.Array) -> jax.Array:
+            return _centralize_leaf(path, fan_in, leaf, split.get(path, ()))
+
+        return map_with_fan_in(leaf_update, resolved, updates), state
 
     return optax.GradientTransformation(init, update)
 
 
-def _centralize_leaf(path: KeyPath, fan_in: FanIn, leaf: jax.Array) -> jax.Array:
+def _centralize_leaf(path: KeyPath, fan_in: FanIn, leaf: jax.Array, split: Split = ()) -> jax.Array:
     if not fan_in.axes or not is_centralizable(leaf):
         return leaf
     shape = jnp.shape(leaf)
     axes = normalized_axes(fan_in, shape, leaf_name(path, leaf))
-    if fan_in_size(axes, shape) <= 1:
+    mesh_axes = tuple(name for axis in axes for name in split[axis]) if split else ()
+    if fan_in_size(axes, shape) * shards(mesh_axes) <= 1:
         return leaf
     leaf = jnp.asarray(leaf)
     # A narrow mean would be off by more than the gradient's own rounding; the subtraction is
@@ -83,5 +104,7 @@ def _centralize_leaf(path: KeyPath, fan_in: FanIn, leaf: jax.Array) -> jax.Array
     # mean and the subtraction. So the leaf is read twice instead, and the means are all it keeps.
     leaf = jax.lax.optimization_barrier(leaf)
     mean = leaf.astype(wide).mean(axes, keepdims=True)
+    if mesh_axes:
+        mean = jax.lax.pmean(mean, mesh_axes)  # of means of equally many weights
     leaf, mean = jax.lax.optimization_barrier((leaf, mean))
     return (leaf.astype(wide) - mean).astype(leaf.dtype)

@@ -172,8 +172,8 @@ def _add_compare(commands):
         "--devices",
         metavar="N",
         type=_integer,
-        help="over how many local devices a batch is spread (default: the largest number that "
-        "divides it)",
+        help="over how many local devices a batch is spread, with --distributed over how many in "
+        "all (default: the largest number that divides it)",
     )
     add(
         "--checkpoint-every",
@@ -196,6 +196,23 @@ def _add_compare(commands):
         help="where to write; must not hold a run (default: runs/ and the date, time and a short "
         "description)",
     )
+    add = parser.add_argument_group("on several hosts").add_argument
+    add(
+        "--distributed",
+        action="store_true",
+        default=False,
+        help="train on the devices of all processes that run this command, as a TPU pod, Slurm, "
+        "Open MPI or Kubernetes has started them; --output or --resume must then be a folder that "
+        "all of them see",
+    )
+    add(
+        "--coordinator",
+        metavar="HOST:PORT",
+        default=None,
+        help="the address of the first process, where no cluster says it; with the next two",
+    )
+    add("--process-count", metavar="N", type=_integer, default=None, help="how many there are")
+    add("--process-index", metavar="I", type=_integer, default=None, help="which one this is: 0...")
 
 
 def _add_report(commands):

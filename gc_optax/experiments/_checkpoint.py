@@ -1,7 +1,8 @@
 """`Checkpoints`: the state of the group that is being trained, kept with Orbax.
 
 One checkpoint is kept, of the last group and epoch. A new one is whole before the old one goes, so
-whenever the process dies there is a whole one.
+whenever the process dies there is a whole one. Several processes write one together, into a folder
+that all of them see.
 """
 
 import contextlib
@@ -13,6 +14,9 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jax
+
+from gc_optax.experiments import _hosts
 from gc_optax.experiments._epoch import State
 from gc_optax.experiments._run_folder import CannotWriteError
 
@@ -42,11 +46,15 @@ class Checkpoints:
             self._path.mkdir(exist_ok=True)
             with _quiet(), ocp.StandardCheckpointer() as checkpointer:
                 checkpointer.save(self._path / f"{group}-{epoch}", state, force=True)
+        except jax.errors.JaxRuntimeError:  # the processes lost each other, or the device failed
+            raise
         except Exception as error:  # Orbax and TensorStore raise errors of many kinds
             reason = _first_line(error)
             raise CannotWriteError(
                 f"{self._path / f'{group}-{epoch}'} could not be written: {reason}"
             ) from error
+        if not _hosts.is_first():
+            return
         for path in before:
             if path.name != f"{group}-{epoch}":
                 shutil.rmtree(path, ignore_errors=True)
@@ -68,6 +76,8 @@ class Checkpoints:
 
     def clear(self):
         """Forgets everything."""
+        if not _hosts.is_first():
+            return
         with contextlib.suppress(OSError):
             shutil.rmtree(self._path)
 

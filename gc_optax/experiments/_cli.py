@@ -3,12 +3,14 @@
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import fields
 
 import jax
 from rich.console import Console
 
+from gc_optax.experiments import _hosts
 from gc_optax.experiments._arguments import parser
 from gc_optax.experiments._compare import compare, resume
 from gc_optax.experiments._config import Config, InvalidSettingError
@@ -24,6 +26,17 @@ OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the command and returns its exit code."""
+    try:
+        code = _run(arguments)
+    except Exception:
+        if not _hosts.several():
+            raise
+        traceback.print_exc()
+        code = 1
+    return _hosts.leave(code)
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         main = parser()
         options = main.parse_args(arguments)
@@ -56,7 +69,14 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if isinstance(error, jax.errors.JaxRuntimeError) and OUT_OF_MEMORY not in str(error):
-            raise
+            if not _hosts.several():
+                raise
+            print(
+                "gc-optax: the processes of this run cannot reach each other any more, perhaps "
+                f"since one has ended: {str(error).splitlines()[0][:200]}",
+                file=sys.stderr,
+            )
+            return 1
         print(
             "gc-optax: there is not enough memory for so many seeds side by side: give a smaller "
             "--seeds-at-once, or a smaller --batch-size",
@@ -74,6 +94,7 @@ def _compare(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     for name, value in given.items():
         if isinstance(value, list):
             given[name] = tuple(value)
+    _join(options)
     out, err = _console(), _console(stderr=True)
     if options.resume is not None:
         also = [*given, *(["output"] if options.output is not None else [])]
@@ -86,6 +107,22 @@ def _compare(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     # An unknown one is an error of the settings.
     config = Config(**(settings(protocol, given) if protocol in PROTOCOLS else given))
     return compare(config, options.output, out, err, data_dir=options.data_dir, command=arguments)
+
+
+def _join(options: argparse.Namespace):
+    """Meets the other processes, where there are some."""
+    address = ("coordinator", "process_count", "process_index")
+    given = [getattr(options, name) for name in address]
+    missing = [name for name, value in zip(address, given, strict=True) if value is None]
+    if missing and len(missing) < len(address):
+        raise InvalidSettingError(missing[0], "must be given with the others of its group.")
+    if not options.distributed and missing:
+        return
+    if options.output is None and options.resume is None:
+        raise InvalidSettingError(
+            "output", "must be given on several hosts: a folder that all of them see."
+        )
+    _hosts.join(*given)
 
 
 def _inspect(options: argparse.Namespace) -> int:
@@ -104,6 +141,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _console(*, stderr: bool = False) -> Console:
-    console = Console(stderr=stderr)
+    quiet = not _hosts.is_first()
+    console = Console(stderr=stderr, quiet=quiet)
     # A pipe has no width of its own; rich would take 80 columns and break the rows.
-    return console if console.is_terminal else Console(stderr=stderr, width=100)
+    return console if console.is_terminal else Console(stderr=stderr, quiet=quiet, width=100)

@@ -5,6 +5,7 @@ every few seconds, and the state of the group now and then, so that a run that i
 where it was.
 """
 
+import contextlib
 import shlex
 import time
 from collections.abc import Sequence
@@ -12,11 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import jax
 from rich.console import Console
 
-from gc_optax.experiments import _data, _record, _run_folder, _tables
+from gc_optax.experiments import _data, _hosts, _record, _run_folder, _tables
 from gc_optax.experiments._config import Config
-from gc_optax.experiments._data import Dataset
+from gc_optax.experiments._data import DataError, Dataset
 from gc_optax.experiments._epoch import State
 from gc_optax.experiments._progress import Reporter
 from gc_optax.experiments._results import Results
@@ -53,12 +55,13 @@ def compare(
         CannotWriteError: A file could not be written.
     """
     now = datetime.now().astimezone()
-    if output is not None:
+    if output is not None and _hosts.is_first():
         RunFolder.check(output)  # before a data set is loaded
-    dataset = _data.load(config.dataset, data_dir, config.train_examples)
+    dataset = _loaded(config, data_dir)
     config.check_batch_size(len(dataset.train.labels))
     trainer = Trainer(config, dataset)
-    folder = RunFolder.claim(output or default_path(config, now))
+    path = output or default_path(config, now)
+    folder = RunFolder.claim(path) if _hosts.is_first() else RunFolder(path)
     known = {
         "format": _record.FORMAT,
         "command": ["gc-optax", *command],
@@ -67,7 +70,7 @@ def compare(
     }
     run = Run(folder, trainer, Results(config), known)
     run.data_dir = data_dir
-    with folder.locked():
+    with _alone(folder):
         run.write()
         _introduce(run, dataset, out)
         return _carry_out(run, out, err)
@@ -83,14 +86,14 @@ def resume(path: Path, out: Console, err: Console, *, data_dir: Path | None = No
         DataError, CannotWriteError: As `compare`.
     """
     folder = RunFolder.open(path)
-    with folder.locked():
+    with _alone(folder):
         record = folder.read_json(_run_folder.RECORD)
         config = _record.config(record)
         if record["format"] < _record.FORMAT:
             raise CannotReadError(
                 f"{path} is of an older version, and can be reported but not gone on with."
             )
-        dataset = _data.load(config.dataset, data_dir, config.train_examples)
+        dataset = _loaded(config, data_dir)
         try:
             run = _read_back(folder, record, config, dataset, err)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -100,6 +103,21 @@ def resume(path: Path, out: Console, err: Console, *, data_dir: Path | None = No
         run.data_dir = data_dir
         _introduce(run, dataset, out)
         return _carry_out(run, out, err)
+
+
+def _alone(folder: RunFolder) -> contextlib.AbstractContextManager[None]:
+    """The lock, which the first of several processes holds for all of them."""
+    return folder.locked() if _hosts.is_first() else contextlib.nullcontext()
+
+
+def _loaded(config: Config, data_dir: Path | None) -> Dataset:
+    """The data, which must be the same in all processes."""
+    dataset = _data.load(config.dataset, data_dir, config.train_examples)
+    if _hosts.several():
+        here = int(_record.fingerprint(dataset)[:7], 16)
+        if not _hosts.all_say(_hosts.of_first(here) == (here,)):
+            raise DataError(f"The data of {config.dataset} are not the same on all hosts.")
+    return dataset
 
 
 def _read_back(
@@ -143,6 +161,7 @@ def _carry_out(run: Run, out: Console, err: Console) -> int:
     if interrupted:
         err.print(_how_to_go_on(run), highlight=False, markup=False, soft_wrap=True)
     else:
+        _hosts.wait("the end")  # others may still read what changes now
         # Last, so that a record that says it is complete comes with all of its files.
         run.write(complete=True)
         run.checkpoints.clear()
@@ -158,14 +177,15 @@ def _begin_again(run: Run) -> dict[int, tuple[State, int]]:
     What the results have beyond that is cut off, and run again.
     """
     latest, begun = run.checkpoints.latest(), {}
+    latest = _hosts.of_first(*(latest or (-1, 0)))
     for number, group in enumerate(run.groups):
         if run.results.is_done(group):
             continue
-        epoch = latest[1] if latest is not None and latest[0] == number else 0
+        epoch = latest[1] if latest[0] == number else 0
         if epoch and run.results.measured(group) >= epoch:
             abstract = run.trainer.abstract_state(group.cell.arm, len(group.seeds))
             state = run.checkpoints.restore(number, epoch, abstract)
-            if state is not None:
+            if _hosts.all_say(state is not None) and state is not None:
                 begun[number] = state, epoch
         run.results.cut(group, begun[number][1] if number in begun else 0)
     return begun
@@ -190,7 +210,7 @@ def _train(run: Run, begun: dict[int, tuple[State, int]], reporter: Reporter):
                 break
             done = results.measured(group)
             if config.checkpoint_every is None:
-                due = time.perf_counter() - saved >= CHECKPOINT_SECONDS
+                (due,) = _hosts.of_first(time.perf_counter() - saved >= CHECKPOINT_SECONDS)
             else:
                 due = config.checkpoint_every > 0 and done % config.checkpoint_every == 0
             if due:
@@ -229,6 +249,8 @@ def _introduce(run: Run, dataset: Dataset, out: Console):
     at_once = len(trainer.groups[0])
     side_by_side = "" if at_once == 1 else f", {at_once} at once"
     devices = f", on {len(trainer.devices)} devices" if len(trainer.devices) > 1 else ""
+    if _hosts.several():
+        devices += f" of {jax.process_count()} processes"
     out.print(
         f"{config.model} ({trainer.parameters:,} parameters) on {config.dataset}: "
         f"{len(dataset.train.labels):,} training and {len(dataset.test.labels):,} test {kind}, "

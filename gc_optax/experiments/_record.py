@@ -7,9 +7,11 @@ import platform
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 import gc_optax
+from gc_optax.experiments import _hosts
 from gc_optax.experiments import _statistics as statistics
 from gc_optax.experiments._config import Config, InvalidSettingError
 from gc_optax.experiments._data import Dataset
@@ -135,6 +137,7 @@ def device(devices: Sequence[Any]) -> dict[str, Any]:
         "used": len(devices),
         "cpu_cores": os.cpu_count(),
         "machine": f"{platform.system()} {platform.machine()}",
+        **({"processes": jax.process_count()} if _hosts.several() else {}),
     }
 
 

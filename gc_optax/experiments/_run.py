@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from gc_optax.experiments import _plots, _record, _run_folder, _tables
+from gc_optax.experiments import _hosts, _plots, _record, _run_folder, _tables
 from gc_optax.experiments._checkpoint import Checkpoints
 from gc_optax.experiments._config import Config
 from gc_optax.experiments._results import COLUMNS, TIME_COLUMNS, Cell, Group, Results
@@ -58,7 +58,9 @@ class Run:
         return total
 
     def write(self, *, complete: bool = False):
-        """Writes the metrics, the times and the record."""
+        """Writes the metrics, the times and the record, in the first process."""
+        if not _hosts.is_first():
+            return
         self.folder.write_csv(_run_folder.METRICS, COLUMNS, self.results.rows())
         self.folder.write_csv(_run_folder.TIMES, TIME_COLUMNS, self.results.time_rows())
         measured = _record.measurements(self.results, self.trainer, self.compile_seconds)
@@ -79,7 +81,9 @@ class Run:
             self.write()
 
     def draw(self):
-        """Draws the plots of what there is."""
+        """Draws the plots of what there is, in the first process."""
+        if not _hosts.is_first():
+            return
         with self.folder.writing(_run_folder.CURVES) as path:
             _plots.curves(self.results, path)
         if len(self.results.config.learning_rates) > 1:

@@ -32,13 +32,14 @@ def fits(activations: int, state: int, seeds: int, devices: Sequence[Any]) -> in
         seeds: How many there are.
         devices: On which they are trained.
     """
-    memory = _memory(devices[0])
+    here = [device for device in devices if device.process_index == jax.process_index()]
+    memory = _memory(here[0])
     needed = max(1, activations // len(devices) + state)
     if devices[0].platform == "cpu":
         if activations + state > CACHE:
             return 1
         # All devices of a CPU share its memory.
-        needed *= len(devices)
+        needed *= len(here)
     return seeds if memory is None else max(1, min(seeds, int(SHARE * memory // needed)))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from gc_optax.experiments import _hosts
 from gc_optax.experiments._config import Config, InvalidSettingError
 from gc_optax.experiments._data import Dataset
 from gc_optax.experiments._epoch import (
@@ -84,12 +85,10 @@ class Trainer:
         params, statistics = jax.eval_shape(self._network.init, jax.random.key(0))
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
         # On every device.
-        self._dataset: Dataset = jax.device_put(dataset, self._everywhere)
+        self._dataset: Dataset = self._placed(dataset)
         # A piece of the test set has no backward pass, so it may be larger than a batch.
         size = _multiple(min(2 * config.batch_size, len(dataset.test.labels)), len(self.devices))
-        self._pieces: Rows = jax.device_put(
-            pieces(len(dataset.test.labels), size), self._everywhere
-        )
+        self._pieces: Rows = self._placed(pieces(len(dataset.test.labels), size))
         self._programs: dict[tuple[str, int], Program] = {}
         self._evaluations: dict[int, Callable] = {}
         self._opt_inits: dict[str, Callable] = {}
@@ -98,7 +97,9 @@ class Trainer:
             jax.vmap(lambda seed: self._network.init(keys(seed)[0])),
             out_shardings=self._everywhere,
         )
-        self._order_and_key = jax.jit(jax.vmap(self._one_order_and_key, in_axes=(0, None)))
+        self._order_and_key = jax.jit(
+            jax.vmap(self._one_order_and_key, in_axes=(0, None)), out_shardings=self._everywhere
+        )
         at_once = config.seeds_at_once or seeds_at_once or self._seeds_that_fit(params, statistics)
         seeds = config.all_seeds
         self.groups = [seeds[i : i + at_once] for i in range(0, len(seeds), at_once)]
@@ -137,7 +138,7 @@ class Trainer:
     def initial_state(self, arm: str, seeds: Sequence[int]) -> State:
         """The state before the first epoch; its leaves lead with an axis of seeds."""
         # Of another program than the optimizer's, so that all arms share it.
-        params, statistics = self._init(jnp.asarray(seeds, jnp.uint32))
+        params, statistics = self._init(np.asarray(seeds, np.uint32))
         if arm not in self._opt_inits:
             self._opt_inits[arm] = jax.jit(self._opt_init(arm), out_shardings=self._everywhere)
         return State(params, statistics, self._opt_inits[arm](params))
@@ -195,15 +196,15 @@ class Trainer:
         activations = activation_bytes(jax.grad(loss), params, statistics, inputs, key)
         # Parameters, gradient, updates and two moments.
         state = 5 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
-        return fits(activations, state, self._config.seeds, self.devices)
+        (seeds,) = _hosts.of_first(fits(activations, state, self._config.seeds, self.devices))
+        return seeds
 
     def _one_order_and_key(self, seed: jax.Array, index: jax.Array):
         order = batches(seed, index, self._number, self._config.batch_size)
         return order, noise_key(seed, index)
 
     def _inputs(self, seeds: Sequence[int], index: int):
-        order_and_key = self._order_and_key(jnp.asarray(seeds, jnp.uint32), jnp.uint32(index))
-        return jax.device_put(order_and_key, self._everywhere)
+        return self._order_and_key(np.asarray(seeds, np.uint32), np.uint32(index))
 
     def _opt_init(self, arm: str) -> Callable[[Any], Any]:
         return jax.vmap(self._optimizer(arm)(jnp.float32(0.0)).init)
@@ -241,8 +242,18 @@ class Trainer:
     def _abstract(self, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._everywhere)
 
+    def _placed(self, tree: Any) -> Any:
+        """`tree`, which every process has, on all devices."""
+
+        def placed(leaf: Any) -> jax.Array:
+            array = np.asarray(leaf)
+            array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+            return jax.make_array_from_process_local_data(self._everywhere, array)
+
+        return jax.tree.map(placed, tree)
+
     def _rate(self, learning_rate: float) -> jax.Array:
-        return jax.device_put(jnp.float32(learning_rate), self._everywhere)
+        return self._placed(np.float32(learning_rate))
 
 
 def _network(config: Config, dataset: Dataset) -> tuple[Network, Any]:
@@ -262,20 +273,28 @@ def _network(config: Config, dataset: Dataset) -> tuple[Network, Any]:
 
 
 def _devices(config: Config) -> list[Any]:
-    """Those asked for; else as many local ones as divide the batch."""
-    there = jax.local_devices()
+    """Those asked for; else as many as divide the batch. Each process has as many of them."""
+    processes = jax.process_count() if _hosts.several() else 1
+    there = [jax.local_devices(process_index=i) for i in range(processes)]
+    most = processes * min(map(len, there))
     wanted = config.devices
     if wanted is None:
-        wanted = max(n for n in range(1, len(there) + 1) if config.batch_size % n == 0)
-    if wanted > len(there):
+        fitting = [n for n in range(processes, most + 1, processes) if config.batch_size % n == 0]
+        wanted = max(fitting, default=processes)
+    if wanted > most:
+        kind = "local devices" if processes == 1 else f"devices of {processes} processes"
         raise InvalidSettingError(
-            "devices", f"must be at most {len(there)}, the number of local devices, got {wanted}."
+            "devices", f"must be at most {most}, the number of {kind}, got {wanted}."
+        )
+    if wanted % processes:
+        raise InvalidSettingError(
+            "devices", f"must be a multiple of {processes}, the number of processes, got {wanted}."
         )
     if config.batch_size % wanted:
         raise InvalidSettingError(
             "devices", f"must divide --batch-size {config.batch_size}, got {wanted}."
         )
-    return there[:wanted]
+    return [device for local in there for device in local[: wanted // processes]]
 
 
 def _multiple(number: int, of: int) -> int:
