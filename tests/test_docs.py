@@ -163,6 +163,12 @@ def test_docs_show_the_committed_speeds():
     assert speed_table() in (ROOT / "docs" / "experiments.md").read_text()
 
 
+def test_docs_show_the_committed_overhead_and_precision():
+    text = (ROOT / "docs" / "scale.md").read_text()
+    assert overhead_table() in text
+    assert precision_table() in text
+
+
 def test_readme_has_the_committed_results():
     assert results_table() in (ROOT / "README.md").read_text()
 
@@ -261,11 +267,64 @@ def speed_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def overhead_table() -> str:
+    """What GC adds to the committed update steps."""
+    content = json.loads((RESULTS / "overhead.json").read_text())
+    lines = [
+        "| | optimizer | alone, ms | with GC / alone | byte limit | `optax.centralize()` / alone |"
+    ]
+    lines.append("|---|---|---:|---:|---:|---:|")
+    for row in content["updates"]:
+        alone = 1e3 * row["seconds"]["alone"]["median"]
+        ratios = []
+        for key in ("gc_over_alone", "optax_over_alone"):
+            low, high = row[key]["quartiles"]
+            ratios.append(f"{row[key]['median']:.2f} ({low:.2f}-{high:.2f})")
+        lines.append(
+            f"| {row['tree']} | {row['optimizer']} | {alone:.1f} | "
+            f"{ratios[0]} | {row['byte_limit']:.2f} | {ratios[1]} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def precision_table() -> str:
+    """The committed errors at the largest fan-in, the larger of those over the two axes."""
+    content = json.loads((RESULTS / "precision.json").read_text())
+    keys = (
+        *("residual_mean", "error", "error_of_exact_rounded_once"),
+        *("mean_error_one_by_one_in_float32", "mean_error_one_by_one_in_dtype"),
+    )
+    worst: dict = {}
+    for case in content["cases"]:
+        if case["fan_in"] == 10_000_000 and (case["offset"] != 100 or "e4m3" in case["dtype"]):
+            row = worst.setdefault((case["dtype"], case["offset"]), [])
+            # JSON has no infinity.
+            row.append([float("inf") if case[key] is None else case[key] for key in keys])
+
+    def cell(value: float) -> str:
+        if value == float("inf"):
+            return "not finite"
+        return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+    lines = [
+        "| dtype | offset | residual mean | error | exact, rounded once "
+        "| mean added one by one in float32 | in the dtype |"
+    ]
+    lines.append("|---|---:|---:|---:|---:|---:|---:|")
+    for (dtype, offset), rows in worst.items():
+        cells = " | ".join(cell(max(column)) for column in zip(*rows, strict=True))
+        lines.append(f"| {dtype} | {offset:,g} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
 def results_table() -> str:
     """The committed runs, each at the learning rate at which no centralization does best."""
     return headline_table([read_run(path.parent) for path in sorted(RESULTS.glob("*/run.json"))])
 
 
 if __name__ == "__main__":
-    for make in (rules_table, models_table, protocols_table, speed_table, results_table):
+    for make in (
+        *(rules_table, models_table, protocols_table, speed_table, results_table),
+        *(overhead_table, precision_table),
+    ):
         print(make())
