@@ -66,7 +66,7 @@ def centralize(
         [[ 1.  1.  4. -0.]
          [-1. -1. -4. -0.]]
 
-    Source: Yong, Huang, Hua, Zhang, "Gradient Centralization", 2020, arXiv 2004.01461, eq. (1).
+    Source: Yong, Huang, Hua, Zhang, "Gradient Centralization", 2020, arXiv 2004.01461, section 3.
     """
 
     def init(params: optax.Params) -> optax.EmptyState:

@@ -122,13 +122,16 @@ def complains(notebook: nbformat.NotebookNode):
 
 def shown(cell: nbformat.NotebookNode) -> list[str]:
     """What a cell shows, less what may differ from machine to machine: numbers and widths."""
-    found = []
+    found, printed = [], ""
     for output in cell.outputs:
         text = output.get("text", "") or output.get("data", {}).get("text/plain", "")
         text = re.sub(r"[-+]?\d[\d,._]*(e[-+]?\d+)?|[-─━]+|\s+", " ", text)
+        if output.output_type == "stream":
+            printed += f" {text}"
+            continue
         kinds = sorted(kind for kind in output.get("data", {}) if kind.startswith("image/"))
         found.append(f"{output.output_type} {' '.join(text.split())} {' '.join(kinds)}".strip())
-    return found
+    return [*found, " ".join(printed.split())]
 
 
 if __name__ == "__main__":
