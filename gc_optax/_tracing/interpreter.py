@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
-from jax.extend.core import Literal
 
 from gc_optax._tracing import layout as lay
 from gc_optax._tracing.records import Kind, Record
@@ -58,6 +57,8 @@ class Interpreter:
 
     def run(self, jaxpr, args: Sequence[Value], constants: Iterable[Value] = ()) -> list[Value]:
         """The values of the outputs."""
+        from jax.extend.core import Literal  # slow to import: it loads Pallas
+
         env: dict[Any, Value] = dict(zip(jaxpr.invars, args, strict=True))
         env.update(zip(jaxpr.constvars, constants, strict=False))
 
