@@ -351,7 +351,7 @@ def check_cases(damage: str, number: int) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_random_trees_are_centralized_or_the_error_names_what_does_not_fit(damage):
-    check_cases(damage, 100 if damage == "none" else 25)
+    check_cases(damage, 50 if damage == "none" else 15)
 
 
 @pytest.mark.slow
@@ -361,7 +361,7 @@ def test_many_random_trees_are_centralized_or_the_error_names_what_does_not_fit(
 
 
 @given(case=cases())
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_everything_that_takes_a_fan_in_tree_accepts_and_rejects_the_same(case):
     uses = {
         "summary": lambda: gc_optax.summary(case.tree, case.fan_in),
@@ -380,7 +380,7 @@ def test_everything_that_takes_a_fan_in_tree_accepts_and_rejects_the_same(case):
 
 
 @given(tree=trees(), jit=st.booleans())
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_any_tree_can_be_centralized_by_name_and_summarized(tree, jit):
     fan_in = gc_optax.fan_in_by_name(tree)
     assert jax.tree.structure(fan_in) == jax.tree.structure(tree)
@@ -391,7 +391,7 @@ def test_any_tree_can_be_centralized_by_name_and_summarized(tree, jit):
 
 
 @given(tree=trees())
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_the_layers_of_any_tree_are_found_by_trace(tree):
     def is_layer(leaf) -> bool:
         return is_float(leaf, jit=False) and np.ndim(leaf) == 2 and 0 not in np.shape(leaf)
@@ -429,7 +429,7 @@ def poisoned(draw) -> tuple[jax.Array, jax.Array, FanIn, np.ndarray]:
 
 
 @given(arrays=poisoned(), jit=st.booleans())
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_nan_and_infinity_stay_inside_their_own_output_vector(arrays, jit):
     clean, dirty, fan_in, mask = arrays
     update = gc_optax.centralize(fan_in).update

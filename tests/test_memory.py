@@ -105,7 +105,7 @@ def test_the_trees_have_the_published_number_of_parameters_and_are_centralized(n
     [
         ("GPT-2 small", jnp.float32),
         pytest.param("GPT-2 small", jnp.bfloat16, marks=pytest.mark.slow),
-        ("ResNet-50", jnp.float32),
+        pytest.param("ResNet-50", jnp.float32, marks=pytest.mark.slow),
         pytest.param("ResNet-50", jnp.bfloat16, marks=pytest.mark.slow),
     ],
 )

@@ -53,7 +53,7 @@ def problem():
     return params, loss
 
 
-@pytest.mark.parametrize("how", ["trace", "name"])
+@pytest.mark.parametrize("how", ["trace", pytest.param("name", marks=pytest.mark.slow)])
 def test_muon_updates_a_flax_attention_model_as_by_a_hand_written_specification(problem, how):
     params, loss = problem
     traced = gc_optax.fan_in_by_trace(loss, params, TOKENS)

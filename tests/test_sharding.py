@@ -189,7 +189,9 @@ def only_means_travel(hlo: str | None, means: int) -> bool:
     )
 
 
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize(
+    "kind", [AxisType.Auto, pytest.param(AxisType.Explicit, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     ("layout", "dtype"),
     [*[(layout, jnp.float32) for layout in LAYOUTS], ("FSDP x tensor parallel", jnp.bfloat16)],
