@@ -134,6 +134,7 @@ def test_the_archives_hold_what_they_should(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("versions", ["lowest", "newest"])
 def test_the_wheel_passes_the_core_tests_outside_the_checkout_without_extras(versions, tmp_path):
     _, wheel = build(tmp_path)
