@@ -143,6 +143,8 @@ def test_what_pages_compare_is_compared(tmp_path, monkeypatch, tiny_cifar100, ti
             arguments[place] = str(tiny_text if dataset == "shakespeare" else tiny_cifar100)
         elif dataset == "shakespeare":
             arguments += ["--data-dir", str(tiny_text)]
+        if "--dataset" not in arguments and not dataset:  # digits, more than there are elsewhere
+            arguments += ["--train-examples", "8"]
         arguments += ["--batch-size", "4", "--epochs", "1", "--seeds", "1", "--devices", "1"]
         assert main([*arguments, "--output", str(tmp_path / str(number))]) == 0
         ran += 1

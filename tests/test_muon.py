@@ -67,6 +67,7 @@ def test_muon_updates_a_flax_attention_model_as_by_a_hand_written_specification(
     chex.assert_trees_all_equal(*updates)
 
 
+@pytest.mark.slow
 def test_muon_orthogonalizes_the_attention_kernels_over_the_right_axes(problem):
     params, loss = problem
     fan_in = gc_optax.fan_in_by_trace(loss, params, TOKENS)

@@ -54,12 +54,14 @@ def trainer(dataset):
     return Trainer(small(), dataset)
 
 
+@pytest.mark.slow
 def test_a_run_repeated_gives_the_same_numbers(trainer, dataset):
     first = metrics_of(trainer)
     np.testing.assert_array_equal(metrics_of(trainer), first)
     np.testing.assert_array_equal(metrics_of(Trainer(small(), dataset)), first)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("default_promotion")
 def test_a_run_that_begins_in_the_middle_gives_what_the_whole_run_gives(dataset):
     trainer = Trainer(small(epochs=4, schedule="one-cycle", augmentation="crop-flip"), dataset)
