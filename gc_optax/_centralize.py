@@ -88,7 +88,7 @@ def centralize(
     return optax.GradientTransformation(init, update)
 
 
-def _centralize_leaf(path: KeyPath, fan_in: FanIn, leaf: jax.Array, split: Split = ()) -> jax.Array:
+def _centralize_leaf(path: KeyPath, fan_in: FanIn, leaf: jax.Array, split: Split) -> jax.Array:
     if not fan_in.axes or not is_centralizable(leaf):
         return leaf
     shape = jnp.shape(leaf)
