@@ -21,6 +21,7 @@ import argparse
 import importlib.util
 import json
 import math
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -369,6 +370,11 @@ def shown_steps(steps: dict[str, dict]) -> Table:
     return result
 
 
+def console() -> Console:
+    """Wide enough for the tables where the width is not that of a terminal."""
+    return Console(width=None if sys.stdout.isatty() else 180)
+
+
 def main():
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -379,10 +385,10 @@ def main():
     )
     parser.add_argument("--output", type=Path, help="a JSON file for the numbers")
     options = parser.parse_args()
-    console = Console()
+    screen = console()
     has_torch = importlib.util.find_spec("torch") is not None
     if not has_torch:
-        console.print("PyTorch is not installed (the extra `benchmarks`): its columns stay empty.")
+        screen.print("PyTorch is not installed (the extra `benchmarks`): its columns stay empty.")
     updates = []
     for tree, (shapes, published) in TREES.items():
         if tree not in options.only:
@@ -390,20 +396,20 @@ def main():
         if count(shapes()) != published:
             raise ValueError(f"{tree} has {count(shapes())} parameters, not {published}.")
         for name in OPTIMIZERS:
-            with console.status(f"{tree}, {name}"):
+            with screen.status(f"{tree}, {name}"):
                 row = measure_update(shapes(), name, options.rounds, options.compilations)
                 torch = measure_torch(shapes(), name, options.rounds) if has_torch else None
-            console.print(f"{tree}, {name}: {with_quartiles(row['gc_over_alone'])} times alone")
+            screen.print(f"{tree}, {name}: {with_quartiles(row['gc_over_alone'])} times alone")
             updates.append({"tree": tree, "optimizer": name, **row, "torch": torch})
     steps = {}
     for name, (step, batch) in STEPS.items():
         if name in options.only:
-            with console.status(f"training step of {name}"):
+            with screen.status(f"training step of {name}"):
                 steps[name] = measure_step(step, batch, options.rounds)
-            console.print(f"{name}: {with_quartiles(steps[name]['gc_over_alone'])} times without")
+            screen.print(f"{name}: {with_quartiles(steps[name]['gc_over_alone'])} times without")
     for shown in (shown_times, shown_resources, shown_torch):
-        console.print(shown(updates))
-    console.print(shown_steps(steps))
+        screen.print(shown(updates))
+    screen.print(shown_steps(steps))
     content = {
         "versions": {**_record.versions(), "torch": _torch_version() if has_torch else None},
         "device": _record.device(jax.devices()[:1]),

@@ -104,6 +104,11 @@ def _compile(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
 def _check_patterns(patterns: list[re.Pattern[str]], paths: list[str]) -> None:
     for pattern in patterns:
         if not any(pattern.search(path) for path in paths):
+            if not paths:
+                raise ValueError(
+                    f"The pattern {pattern.pattern!r} matches no leaf, for the FanIn tree has "
+                    "none: give the parameters' own tree, or no pattern."
+                )
             shown = ", ".join(f"`{path}`" for path in paths[:5])
             more = ", ..." if len(paths) > 5 else ""
             raise ValueError(

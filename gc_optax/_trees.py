@@ -37,6 +37,8 @@ def resolve(fan_in: FanInTree | FanInFn, tree: PyTree) -> FanInTree:
 
 def is_function(fan_in: FanInTree | FanInFn) -> bool:
     """Whether `fan_in` is a function, and not a tree that can be called (an Equinox module)."""
+    if isinstance(fan_in, type):  # `FanIn` itself, where one was meant
+        return False
     is_node = not jax.tree_util.all_leaves([fan_in])
     return callable(fan_in) and (not is_node or isinstance(fan_in, jax.tree_util.Partial))
 

@@ -31,6 +31,7 @@ from gc_optax.experiments._protocols import PROTOCOLS, settings
 from gc_optax.experiments._report_tables import headline_table
 from gc_optax.experiments._runs import read_run
 from gc_optax.models import MODELS
+from tests.mutations import MUTATIONS
 from tests.test_chains import CHAINS
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -167,8 +168,15 @@ def test_docs_show_the_committed_speeds():
 
 def test_docs_show_the_committed_overhead_and_precision():
     text = (ROOT / "docs" / "scale.md").read_text()
-    assert overhead_table() in text
-    assert precision_table() in text
+    for make in (overhead_table, steps_table, resources_table, reductions_table, precision_table):
+        assert make() in text, make.__name__
+    for file in ("overhead", "reductions", "precision"):
+        versions = json.loads((RESULTS / f"{file}.json").read_text())["versions"]
+        assert f"JAX {versions['jax']}" in text, file
+
+
+def test_docs_count_the_deliberate_bugs():
+    assert f"{len(MUTATIONS)} deliberate bugs" in (ROOT / "docs" / "scale.md").read_text()
 
 
 def test_readme_has_the_committed_results():
@@ -278,14 +286,66 @@ def overhead_table() -> str:
     lines.append("|---|---|---:|---:|---:|---:|")
     for row in content["updates"]:
         alone = 1e3 * row["seconds"]["alone"]["median"]
-        ratios = []
-        for key in ("gc_over_alone", "optax_over_alone"):
-            low, high = row[key]["quartiles"]
-            ratios.append(f"{row[key]['median']:.2f} ({low:.2f}-{high:.2f})")
         lines.append(
             f"| {row['tree']} | {row['optimizer']} | {alone:.1f} | "
-            f"{ratios[0]} | {row['byte_limit']:.2f} | {ratios[1]} |"
+            f"{ratio(row['gc_over_alone'])} | {row['byte_limit']:.2f} | "
+            f"{ratio(row['optax_over_alone'])} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+def ratio(value: dict, digits: int = 2) -> str:
+    """The median, and the quartiles in brackets."""
+    middle, low, high = (f"{x:.{digits}f}" for x in (value["median"], *value["quartiles"]))
+    return f"{middle} ({low}-{high})"
+
+
+def steps_table() -> str:
+    """What GC adds to the committed training steps."""
+    content = json.loads((RESULTS / "overhead.json").read_text())
+    lines = [
+        "| | optimizer | batch | without GC, ms | with GC / without "
+        "| what GC adds to the update / step |"
+    ]
+    lines.append("|---|---|---:|---:|---:|---:|")
+    for name, row in content["steps"].items():
+        lines.append(
+            f"| {name} | {row['optimizer']} | {row['batch']} | "
+            f"{1e3 * row['seconds']['alone']['median']:.0f} | {ratio(row['gc_over_alone'], 3)} | "
+            f"{row['share_of_step']:.2%} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def resources_table() -> str:
+    """Compilation and temporary memory of the committed update steps, and the same in PyTorch."""
+    content = json.loads((RESULTS / "overhead.json").read_text())
+    lines = [
+        "| | optimizer | compile alone, s | with GC, s | temporary memory alone, MiB "
+        "| with GC, MiB | PyTorch: with GC / alone | fused: with GC / alone |"
+    ]
+    lines.append("|---|---|---:|---:|---:|---:|---:|---:|")
+    for row in content["updates"]:
+        compiling, memory = row["compile_seconds"], row["temporary_bytes"]
+        lines.append(
+            f"| {row['tree']} | {row['optimizer']} | {compiling['alone']['median']:.2f} | "
+            f"{compiling['gc']['median']:.2f} | {memory['alone'] / 2**20:.2f} | "
+            f"{memory['gc'] / 2**20:.2f} | {ratio(row['torch']['default']['gc_over_alone'])} | "
+            f"{ratio(row['torch']['fused']['gc_over_alone'])} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def reductions_table() -> str:
+    """How fast the committed formulations of the mean are."""
+    content = json.loads((RESULTS / "reductions.json").read_text())
+    names = list(content["shapes"][0]["over_mean"])
+    lines = ["| kernel | mean, GiB/s | " + " | ".join(f"{name} / mean" for name in names) + " |"]
+    lines.append("|---|---:|" + "---:|" * len(names))
+    for row in content["shapes"]:
+        speed = row["bytes"] / 2**30 / row["seconds"]["mean"]["median"]
+        ratios = " | ".join(ratio(row["over_mean"][name]) for name in names)
+        lines.append(f"| {' x '.join(map(str, row['shape']))} | {speed:.1f} | {ratios} |")
     return "\n".join(lines) + "\n"
 
 
@@ -327,6 +387,6 @@ def results_table() -> str:
 if __name__ == "__main__":
     for make in (
         *(rules_table, models_table, protocols_table, speed_table, results_table),
-        *(overhead_table, precision_table),
+        *(overhead_table, steps_table, resources_table, reductions_table, precision_table),
     ):
         print(make())

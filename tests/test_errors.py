@@ -43,6 +43,14 @@ CASES = {
         "leaf of shape (), which has rank 0: give axes of that leaf, or FanIn(()) to leave it "
         "alone.",
     ),
+    "axis of a Python number": (
+        {"layer": {"kernel": FanIn((0,)), "scale": FanIn((0,))}},
+        {"layer": {"kernel": KERNEL, "scale": 1.0}},
+        ValueError,
+        "Axis 0 of FanIn(axes=(0,), reason='given', batch_axes=()) is out of range for leaf "
+        "`layer/scale` of shape (), which has rank 0: give axes of that leaf, or FanIn(()) to "
+        "leave it alone.",
+    ),
     "axis repeated by its negative": (
         {"layer": {"kernel": FanIn((0, -2)), "bias": FanIn(())}},
         UPDATES,
@@ -92,6 +100,13 @@ CASES = {
         TypeError,
         "`fan_in` is 'by name' (str), not a gc_optax.FanIn: give a tree of FanIn, such as "
         "gc_optax.fan_in_by_name(params), or a function that returns one.",
+    ),
+    "the class": (
+        FanIn,
+        UPDATES,
+        TypeError,
+        "`fan_in` is <class 'gc_optax._fan_in.FanIn'> (type), not a gc_optax.FanIn: give a tree of "
+        "FanIn, such as gc_optax.fan_in_by_name(params), or a function that returns one.",
     ),
     "the parameters themselves": (
         UPDATES,
@@ -195,6 +210,15 @@ def test_exclude_names_a_pattern_without_a_match_and_the_leaves_there_are():
     )
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         gc_optax.exclude(FAN_IN, "body", "haed")
+
+
+def test_exclude_says_that_there_is_no_leaf_at_all():
+    text = (
+        "The pattern 'head' matches no leaf, for the FanIn tree has none: give the parameters' own "
+        "tree, or no pattern."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        gc_optax.exclude({}, "head")
 
 
 def test_exclude_shows_no_more_than_five_leaves():

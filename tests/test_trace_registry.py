@@ -16,6 +16,7 @@ OF_OTHER_VERSIONS = {
     "pbroadcast",
     "polynomial",
     "pvary",
+    "stack",
     "unstack",
 }
 
