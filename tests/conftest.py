@@ -1,3 +1,5 @@
+import tempfile
+
 import hypothesis
 import jax
 import pytest
@@ -7,9 +9,30 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Tests that need several devices get them without an accelerator.
 jax.config.update("jax_num_cpu_devices", 8)
 
+# Many tests compile the same programs. JAX writes them down without a lock, so each worker has a
+# folder of its own, and the processes that tests start have none.
+compiled = tempfile.TemporaryDirectory(prefix="gc-optax-tests-")
+jax.config.update("jax_compilation_cache_dir", compiled.name)
+KEPT_FROM_SECONDS = 0.1
+jax.config.update("jax_persistent_cache_min_compile_time_secs", KEPT_FROM_SECONDS)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def pytest_unconfigure():
+    compiled.cleanup()
+
+
 # The first call of a jitted function is slow, so a deadline would make tests flaky.
 hypothesis.settings.register_profile("pinned", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("pinned")
+
+
+@pytest.fixture
+def nothing_kept():
+    """For tests that compile the same program twice: the second is not read from the folder."""
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", float("inf"))
+    yield
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", KEPT_FROM_SECONDS)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ def gradients():
     }
 
 
+@pytest.mark.usefixtures("nothing_kept")
 def test_compiling_twice_gives_equal_bytes():
     def compiled():
         # A new function each time, so that nothing is taken from a cache.

@@ -37,6 +37,7 @@ from tests.test_chains import CHAINS
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+LONG_PAGES = {"index.md", "recipes.md", "theory.md"}  # their examples compile whole networks
 MODULES = [
     _centralize,
     _diagnostics,
@@ -59,7 +60,14 @@ def test_examples_in_docstrings_run(module):
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page.name in LONG_PAGES else [])
+        for page in PAGES
+    ],
+    ids=lambda page: page.name,
+)
 def test_examples_in_pages_run(page):
     # A code fence would be read as part of the expected output.
     text = re.sub(r"^```.*$", "", page.read_text(), flags=re.M)
@@ -156,6 +164,7 @@ def test_docs_show_the_table_of_rules():
     assert rules_table() in (ROOT / "docs" / "axes.md").read_text()
 
 
+@pytest.mark.slow
 def test_docs_show_the_networks_and_protocols_that_there_are():
     text = (ROOT / "docs" / "experiments.md").read_text()
     assert models_table() in text

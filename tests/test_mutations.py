@@ -62,7 +62,6 @@ def test_the_list_of_mutations_is_up_to_date(name):
 
 
 @pytest.mark.slow
-@pytest.mark.release
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_deliberate_bug_is_caught(name, tmp_path):
     mutation = MUTATIONS[name]
@@ -76,7 +75,6 @@ def test_a_deliberate_bug_is_caught(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.release
 def test_without_a_bug_the_same_tests_pass(tmp_path):
     copied_to(tmp_path)
     tests = dict.fromkeys(test for mutation in MUTATIONS.values() for test in mutation.tests)

@@ -23,7 +23,12 @@ CORE_TESTS = (
     "test_determinism",
     "test_errors",
     "test_fuzz",
+    "test_operator",
+    "test_selection",
+    "test_shard_map",
+    "test_sharding",
     "test_trace_property",
+    "test_trace_registry",
     "test_trace_rules",
 )
 """What an installation without Flax and the others must pass."""

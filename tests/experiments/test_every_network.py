@@ -10,7 +10,7 @@ from gc_optax.experiments import main
 from gc_optax.models import MODELS
 
 SMALL = ("mlp", "cnn", "vit", "gpt")
-QUICK = ("mlp", "cnn")  # compiling the others takes from half a minute to minutes
+QUICK = ("mlp",)
 
 
 @pytest.fixture(autouse=True)

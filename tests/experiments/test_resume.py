@@ -159,11 +159,17 @@ def changed(folder, **changes):
     (folder / "run.json").write_text(json.dumps({**record, **changes}), encoding="utf-8")
 
 
-@pytest.fixture
-def begun(tmp_path, monkeypatch):
-    folder = tmp_path / "run"
-    killed_at(monkeypatch, folder, "none", 0, 3)
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "killed"
+    with jax.numpy_dtype_promotion("standard"), pytest.MonkeyPatch.context() as monkeypatch:
+        killed_at(monkeypatch, folder, "none", 0, 3)
     return folder
+
+
+@pytest.fixture
+def begun(killed, tmp_path):
+    return shutil.copytree(killed, tmp_path / "run")
 
 
 def refused(capsys, *options):

@@ -55,6 +55,7 @@ def trainer(dataset):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("nothing_kept")
 def test_a_run_repeated_gives_the_same_numbers(trainer, dataset):
     first = metrics_of(trainer)
     np.testing.assert_array_equal(metrics_of(trainer), first)
