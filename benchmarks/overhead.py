@@ -111,6 +111,22 @@ def compiled_update(shapes, transformation, optimizer) -> tuple[Any, float]:
     return compiled, time.perf_counter() - start
 
 
+def update_calls(compiled: dict[str, Any], shapes, optimizer) -> dict[str, Call]:
+    """Calls of the compiled update steps, which update the same donated buffers in turn."""
+    rng = np.random.default_rng(0)
+    # Speed does not depend on what is in them, as long as it is a normal number.
+    grads = jax.tree.map(
+        lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape, np.float32), leaf.dtype), shapes
+    )
+    params = jax.tree.map(jnp.zeros_like, shapes)
+    held = [(params, optimizer.init(params))]
+
+    def call(name: str) -> None:
+        held[0] = jax.block_until_ready(compiled[name](*held[0], grads))
+
+    return {name: partial(call, name) for name in compiled}
+
+
 def measure_update(
     shapes, name: str, rounds: int, compilations: int = 1, fan_in=None
 ) -> dict[str, Any]:
@@ -126,20 +142,7 @@ def measure_update(
             compiled[variant], taken_to_compile = compiled_update(shapes, transformation, optimizer)
             seconds[variant].append(taken_to_compile)
 
-    rng = np.random.default_rng(0)
-    # Speed does not depend on what is in them, as long as it is a normal number.
-    grads = jax.tree.map(
-        lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape, np.float32), leaf.dtype), shapes
-    )
-    params = jax.tree.map(jnp.zeros_like, shapes)
-    held = [(params, optimizer.init(params))]
-    del params  # they are donated
-
-    def call(variant: str) -> None:
-        held[0] = jax.block_until_ready(compiled[variant](*held[0], grads))
-
-    calls: dict[str, Call] = {variant: partial(call, variant) for variant in compiled}
-    taken = samples(calls, rounds)
+    taken = samples(update_calls(compiled, shapes, optimizer), rounds)
     centralized = gc_optax.summary(shapes, fan_in=fan_in).centralized
     limit = 1 + centralized / (arrays * count(shapes))
     with_gc = ratio(taken, "gc", "alone")
@@ -355,7 +358,7 @@ def shown_steps(steps: dict[str, dict]) -> Table:
     result = table(
         "Whole training steps",
         *("", "optimizer", "batch", "without GC, ms", "with GC / without"),
-        "what GC adds to the update / step",
+        *("its update: with GC / alone", "byte limit", "what GC adds to the update / step"),
     )
     for name, row in steps.items():
         low, high = row["gc_over_alone"]["quartiles"]
@@ -365,6 +368,8 @@ def shown_steps(steps: dict[str, dict]) -> Table:
             str(row["batch"]),
             f"{1e3 * row['seconds']['alone']['median']:.1f}",
             f"{row['gc_over_alone']['median']:.3f} ({low:.3f}-{high:.3f})",
+            with_quartiles(row["update"]["gc_over_alone"]),
+            f"{row['update']['byte_limit']:.2f}",
             f"{row['share_of_step']:.2%}",
         )
     return result

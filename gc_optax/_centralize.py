@@ -89,9 +89,7 @@ def centralize(
 
 
 def _centralize_leaf(path: KeyPath, fan_in: FanIn, leaf: jax.Array, split: Split) -> jax.Array:
-    # A Python number is judged as under `jit`, where it is an array of rank 0.
-    is_number = isinstance(leaf, float | complex)
-    if not fan_in.axes or not (is_number or is_centralizable(leaf)):
+    if not fan_in.axes or not is_centralizable(leaf):
         return leaf
     shape = jnp.shape(leaf)
     axes = normalized_axes(fan_in, shape, leaf_name(path, leaf))

@@ -177,11 +177,19 @@ def test_docs_show_the_committed_speeds():
 
 def test_docs_show_the_committed_overhead_and_precision():
     text = (ROOT / "docs" / "scale.md").read_text()
-    for make in (overhead_table, steps_table, resources_table, reductions_table, precision_table):
+    for make in SCALE_TABLES:
         assert make() in text, make.__name__
     for file in ("overhead", "reductions", "precision"):
         versions = json.loads((RESULTS / f"{file}.json").read_text())["versions"]
         assert f"JAX {versions['jax']}" in text, file
+
+
+def test_docs_say_how_far_float32_is_off():
+    cases = json.loads((RESULTS / "precision.json").read_text())["cases"]
+    worst = max((case for case in cases if case["dtype"] == "float32"), key=lambda c: c["error"])
+    text = re.sub(r"\s+", " ", (ROOT / "docs" / "scale.md").read_text())
+    assert f"up to {worst['error']:.1f} units" in text
+    assert f"(at a fan-in of {worst['fan_in']:,})" in text
 
 
 def test_docs_count_the_deliberate_bugs():
@@ -314,13 +322,14 @@ def steps_table() -> str:
     content = json.loads((RESULTS / "overhead.json").read_text())
     lines = [
         "| | optimizer | batch | without GC, ms | with GC / without "
-        "| what GC adds to the update / step |"
+        "| its update: with GC / alone | byte limit | what GC adds to the update / step |"
     ]
-    lines.append("|---|---|---:|---:|---:|---:|")
+    lines.append("|---|---|---:|---:|---:|---:|---:|---:|")
     for name, row in content["steps"].items():
         lines.append(
             f"| {name} | {row['optimizer']} | {row['batch']} | "
             f"{1e3 * row['seconds']['alone']['median']:.0f} | {ratio(row['gc_over_alone'], 3)} | "
+            f"{ratio(row['update']['gc_over_alone'])} | {row['update']['byte_limit']:.2f} | "
             f"{row['share_of_step']:.2%} |"
         )
     return "\n".join(lines) + "\n"
@@ -355,6 +364,24 @@ def reductions_table() -> str:
         speed = row["bytes"] / 2**30 / row["seconds"]["mean"]["median"]
         ratios = " | ".join(ratio(row["over_mean"][name]) for name in names)
         lines.append(f"| {' x '.join(map(str, row['shape']))} | {speed:.1f} | {ratios} |")
+    return "\n".join(lines) + "\n"
+
+
+def formulations_table() -> str:
+    """The committed update steps, by formulation of the mean."""
+    updates = json.loads((RESULTS / "reductions.json").read_text())["updates"]
+    names = list(next(iter(updates.values()))["over_alone"])
+    lines = [
+        "| | alone, GiB/s | the added read, GiB/s | "
+        + " | ".join(f"{name} / alone" for name in names)
+        + " |"
+    ]
+    lines.append("|---|---:|---:|" + "---:|" * len(names))
+    for network, row in updates.items():
+        alone = row["bytes_per_second_alone"] / 2**30
+        read = row["bytes_per_second_of_the_added_read"] / 2**30
+        ratios = " | ".join(ratio(row["over_alone"][name]) for name in names)
+        lines.append(f"| {network} | {alone:.1f} | {read:.1f} | {ratios} |")
     return "\n".join(lines) + "\n"
 
 
@@ -393,9 +420,15 @@ def results_table() -> str:
     return headline_table([read_run(path.parent) for path in sorted(RESULTS.glob("*/run.json"))])
 
 
+SCALE_TABLES = (
+    *(overhead_table, formulations_table, reductions_table),
+    *(steps_table, resources_table, precision_table),
+)
+
+
 if __name__ == "__main__":
     for make in (
         *(rules_table, models_table, protocols_table, speed_table, results_table),
-        *(overhead_table, steps_table, resources_table, reductions_table, precision_table),
+        *SCALE_TABLES,
     ):
         print(make())

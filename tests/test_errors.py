@@ -43,14 +43,6 @@ CASES = {
         "leaf of shape (), which has rank 0: give axes of that leaf, or FanIn(()) to leave it "
         "alone.",
     ),
-    "axis of a Python number": (
-        {"layer": {"kernel": FanIn((0,)), "scale": FanIn((0,))}},
-        {"layer": {"kernel": KERNEL, "scale": 1.0}},
-        ValueError,
-        "Axis 0 of FanIn(axes=(0,), reason='given', batch_axes=()) is out of range for leaf "
-        "`layer/scale` of shape (), which has rank 0: give axes of that leaf, or FanIn(()) to "
-        "leave it alone.",
-    ),
     "axis repeated by its negative": (
         {"layer": {"kernel": FanIn((0, -2)), "bias": FanIn(())}},
         UPDATES,

@@ -147,20 +147,21 @@ def started(*commands: list[str]):
             process.communicate()
 
 
-def both(folder: pathlib.Path, dies_at: str = ""):
+def both(folder: pathlib.Path, dies: int | None = None, at: int = 0):
     address = free_address()
-    program = [sys.executable, str(pathlib.Path(__file__))]
+    program = [sys.executable, str(pathlib.Path(__file__)), address, "2"]
     return started(
-        [*program, address, "2", "0", str(folder), ""],
-        [*program, address, "2", "1", str(folder), dies_at],
+        *([*program, str(i), str(folder), str(at) if i == dies else ""] for i in range(2))
     )
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
-def test_two_processes_train_as_one_and_resume_when_one_was_killed(tmp_path):
+@pytest.mark.parametrize("dies", [0, 1])  # the first one is the coordinator
+def test_two_processes_train_as_one_and_resume_when_one_was_killed(dies, tmp_path):
     pytest.importorskip("orbax.checkpoint")
-    with both(tmp_path, dies_at="3") as (left, killed):
+    with both(tmp_path, dies=dies, at=3) as processes:
+        killed, left = processes[dies], processes[1 - dies]
         killed.wait(timeout=300)
         _, err = left.communicate(timeout=HEARTBEAT + 20)  # it must not hang
     assert killed.returncode == -signal.SIGKILL

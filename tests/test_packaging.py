@@ -19,10 +19,12 @@ TESTS = ROOT / "tests"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 CORE_TESTS = (
+    "test_centralize_leaves",
     "test_chains",
     "test_determinism",
     "test_errors",
     "test_fuzz",
+    "test_memory",
     "test_operator",
     "test_selection",
     "test_shard_map",
@@ -33,7 +35,7 @@ CORE_TESTS = (
 )
 """What an installation without Flax and the others must pass."""
 
-THEIR_IMPORTS = {"gc_optax", "hypothesis", "jax", "numpy", "optax", "pytest", "tests"}
+THEIR_IMPORTS = {"chex", "gc_optax", "hypothesis", "jax", "numpy", "optax", "pytest", "tests"}
 """What these may import besides the standard library."""
 
 IMPORT_S = 0.15
@@ -131,6 +133,7 @@ def test_the_archives_hold_what_they_should(tmp_path):
     with tarfile.open(sdist) as archive:
         in_sdist = {name.removeprefix(f"{stem}/") for name in archive.getnames()}
     assert in_sdist >= source_files("gc_optax") | source_files("tests") | {
+        ".github/workflows/test.yml",  # which a test reads
         "CHANGELOG.md",
         "LICENSE",
         "README.md",
@@ -146,7 +149,7 @@ def test_the_wheel_passes_the_core_tests_outside_the_checkout_without_extras(ver
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
     pins = map(lowest, PROJECT["dependencies"]) if versions == "lowest" else ()
-    packages = [wheel, *pins, "hypothesis", "pytest"]
+    packages = [wheel, *pins, "chex", "hypothesis", "pytest"]
     run(python, "-m", "pip", "install", "--quiet", *packages, cwd=tmp_path)
     folder = tmp_path / "elsewhere"
     shutil.copytree(
@@ -164,7 +167,7 @@ def test_the_wheel_passes_the_core_tests_outside_the_checkout_without_extras(ver
     assert re.search(r"^\d{2,} passed", output.splitlines()[-1]), output
     listed = run(python, "-m", "pip", "list", "--format=freeze", cwd=folder)
     installed = {line.partition("==")[0].lower() for line in listed.splitlines()}
-    assert not installed & {"flax", "chex", "dm-haiku", "equinox", "matplotlib"}
+    assert not installed & {"flax", "dm-haiku", "equinox", "matplotlib"}
 
 
 def import_time(module: str, cache: pathlib.Path) -> float:

@@ -18,16 +18,15 @@ finally:
     sys.path.remove(str(BENCHMARKS))
 
 
-@pytest.mark.parametrize("dtype", precision.DTYPES)
+@pytest.mark.parametrize(
+    ("dtype", "offset"), sorted({(case.dtype, case.offset) for case in precision.cases(1_000)})
+)
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("offset", [0.0, 1.0, 100.0, 10_000.0])
 def test_the_error_is_that_of_rounding_the_result_and_a_float32_mean(dtype, offset, axis):
     for fan_in in (27, 1_000, 10_000):
-        case = precision.Case(dtype, fan_in, 4, offset, axis)
-        if offset < 100 or case in set(precision.cases(20_000)) or dtype != "float8_e4m3fn":
-            values = precision.measure(case)
-            assert values["error"] <= precision.bound(values), case
-            assert values["residual_mean"] <= precision.bound(values), case
+        values = precision.measure(precision.Case(dtype, fan_in, 4, offset, axis))
+        assert values["error"] <= precision.bound(values), fan_in
+        assert values["residual_mean"] <= precision.bound(values), fan_in
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float8_e5m2", "float8_e4m3fn"])
@@ -93,7 +92,6 @@ def test_the_command_prints_its_table_and_writes_the_numbers(tmp_path):
     assert len(cases) == sum(1 for _ in precision.cases(1_000))
 
 
-@pytest.mark.skipif(not RESULTS.exists(), reason="the benchmark has not been run")
 def test_all_committed_errors_are_within_their_bounds():
     cases = json.loads(RESULTS.read_text())["cases"]
     assert max(case["fan_in"] for case in cases) == 10_000_000

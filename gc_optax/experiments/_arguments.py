@@ -202,8 +202,8 @@ def _add_compare(commands):
         action="store_true",
         default=False,
         help="train on the devices of all processes that run this command, as a TPU pod, Slurm, "
-        "Open MPI or Kubernetes has started them; --output or --resume must then be a folder that "
-        "all of them see",
+        "Open MPI or (with jax[k8s]) Kubernetes has started them; --output or --resume must then "
+        "be a folder that all of them see",
     )
     add(
         "--coordinator",

@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
-from gc_optax.experiments import main
+from gc_optax.experiments import _cli, _hosts, main
 from tests.test_hosts import environment, free_address, started
 
 HEARTBEAT = 10  # seconds
@@ -25,14 +26,14 @@ from gc_optax.experiments import _hosts, _training, main
 _hosts.HEARTBEAT_SECONDS = {HEARTBEAT}
 run = _training.Trainer.run
 
-def dies(self, arm, *rest):
-    for number, result in enumerate(run(self, arm, *rest)):
-        if arm == "gc" and number == 2:
+def watched(self, arm, rate, seeds, state, at):
+    print(f"{{arm}} from epoch {{at}}", file=sys.stderr)
+    for number, result in enumerate(run(self, arm, rate, seeds, state, at)):
+        if sys.argv[1] == "dies" and arm == "gc" and number == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         yield result
 
-if sys.argv[1] == "dies":
-    _training.Trainer.run = dies
+_training.Trainer.run = watched
 sys.exit(main(sys.argv[2:]))
 """
 
@@ -47,11 +48,12 @@ def both(*arguments: str, dies: bool = False):
 
 
 def finished(processes) -> list[str]:
-    """What they printed."""
+    """What they printed; they go on from the checkpoint, and do not begin again."""
     printed = []
     for process in processes:
         out, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
+        assert [line for line in err.splitlines() if " from epoch " in line] == ["gc from epoch 2"]
         # XLA's own word on its connections.
         printed.append("\n".join(line for line in out.splitlines() if "[Gloo]" not in line))
     return printed
@@ -116,6 +118,19 @@ def test_options_for_several_hosts_that_cannot_be_used_are_one_line(options, mes
     assert out == ""
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_processes_that_cannot_reach_each_other_are_one_line(monkeypatch, capsys):
+    def lost(*arguments):
+        raise jax.errors.JaxRuntimeError("UNKNOWN: Connection closed by peer\nand more")
+
+    monkeypatch.setattr(_hosts, "several", lambda: True)
+    monkeypatch.setattr(_cli, "_compare", lost)
+    assert main(["compare"]) == 1
+    assert capsys.readouterr().err == (
+        "gc-optax: the processes of this run cannot reach each other any more, perhaps since one "
+        "has ended: UNKNOWN: Connection closed by peer\n"
+    )
 
 
 @pytest.mark.slow

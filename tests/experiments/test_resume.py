@@ -336,13 +336,15 @@ def test_kill_9_and_resume_give_the_numbers_of_a_run_that_was_left_alone(
     model, tmp_path, tiny_cifar100
 ):
     options = {
-        # Thousands of quick epochs, and a few with batch statistics, dropout and augmentation.
-        "mlp": "--model mlp --seeds 2 --epochs 3000 --checkpoint-every 100",
+        # Many quick epochs, and a few with batch statistics, dropout and augmentation.
+        "mlp": "--model mlp --seeds 2 --epochs 1200 --checkpoint-every 100",
         "vgg11": "--model vgg11 --dataset cifar100 --batch-size 4 "
         "--seeds 1 --epochs 12 --checkpoint-every 1 --augmentation crop-flip "
         "--learning-rate 0.001",
     }[model]
     environment = {**os.environ, "GC_OPTAX_DATA_DIR": str(tiny_cifar100)}
+    if model == "vgg11":  # takes half a minute to compile, which the whole run does for all
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "compiled")
     command = [sys.executable, "-m", "gc_optax.experiments", "compare", "--arms", "none", "gc"]
     command += options.split()
     whole = [*command, "--output", str(tmp_path / "whole")]
