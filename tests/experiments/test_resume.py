@@ -337,9 +337,9 @@ def test_kill_9_and_resume_give_the_numbers_of_a_run_that_was_left_alone(
 ):
     options = {
         # Many quick epochs, and a few with batch statistics, dropout and augmentation.
-        "mlp": "--model mlp --seeds 2 --epochs 1200 --checkpoint-every 100",
+        "mlp": "--model mlp --seeds 2 --epochs 300 --checkpoint-every 20",
         "vgg11": "--model vgg11 --dataset cifar100 --batch-size 4 "
-        "--seeds 1 --epochs 12 --checkpoint-every 1 --augmentation crop-flip "
+        "--seeds 1 --epochs 6 --checkpoint-every 1 --augmentation crop-flip "
         "--learning-rate 0.001",
     }[model]
     environment = {**os.environ, "GC_OPTAX_DATA_DIR": str(tiny_cifar100)}
