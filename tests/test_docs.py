@@ -370,18 +370,18 @@ def reductions_table() -> str:
 def formulations_table() -> str:
     """The committed update steps, by formulation of the mean."""
     updates = json.loads((RESULTS / "reductions.json").read_text())["updates"]
-    names = list(next(iter(updates.values()))["over_alone"])
-    lines = [
-        "| | alone, GiB/s | the added read, GiB/s | "
-        + " | ".join(f"{name} / alone" for name in names)
-        + " |"
-    ]
-    lines.append("|---|---:|---:|" + "---:|" * len(names))
-    for network, row in updates.items():
-        alone = row["bytes_per_second_alone"] / 2**30
-        read = row["bytes_per_second_of_the_added_read"] / 2**30
-        ratios = " | ".join(ratio(row["over_alone"][name]) for name in names)
-        lines.append(f"| {network} | {alone:.1f} | {read:.1f} | {ratios} |")
+    lines = ["| | " + " | ".join(updates) + " |", "|---|" + "---:|" * len(updates)]
+
+    def line(name: str, *cells: str) -> None:
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+
+    for name, key in (
+        ("alone, GiB/s", "bytes_per_second_alone"),
+        ("the added read, GiB/s", "bytes_per_second_of_the_added_read"),
+    ):
+        line(name, *(f"{row[key] / 2**30:.1f}" for row in updates.values()))
+    for name in next(iter(updates.values()))["over_alone"]:
+        line(f"{name} / alone", *(ratio(row["over_alone"][name]) for row in updates.values()))
     return "\n".join(lines) + "\n"
 
 
