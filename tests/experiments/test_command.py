@@ -188,6 +188,7 @@ def test_a_folder_that_holds_a_run_is_refused_in_one_line_and_stays_as_it_is(run
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_without_output_the_folder_is_made_under_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main([*TINY, "--arms", "gc", "--epochs", "1", "--seeds", "1"]) == 0

@@ -10,7 +10,6 @@ from gc_optax.experiments import main
 from gc_optax.models import MODELS
 
 SMALL = ("mlp", "cnn", "vit", "gpt")
-QUICK = ("mlp",)
 
 
 @pytest.fixture(autouse=True)
@@ -21,10 +20,9 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("default_promotion")
-@pytest.mark.parametrize(
-    "model", [pytest.param(m, marks=[] if m in QUICK else [pytest.mark.slow]) for m in MODELS]
-)
+@pytest.mark.parametrize("model", MODELS)
 def test_a_network_trains_one_epoch_with_and_without_gc(
     model, tiny_cifar100, tiny_text, tmp_path, capsys
 ):

@@ -249,6 +249,7 @@ def test_batch_statistics_change_in_training_and_not_in_evaluation(tiny_cifar100
     assert jax.eval_shape(network.evaluate, params, statistics, inputs).shape == (2, 100)
 
 
+@pytest.mark.slow
 def test_only_training_images_are_augmented(dataset):
     # Of images that are brighter at their edge than can be after a crop, only training sees others.
     seen = []
