@@ -1,7 +1,6 @@
 """README and docs: what they show is what the code does."""
 
 import doctest
-import json
 import pathlib
 import re
 import shlex
@@ -10,7 +9,6 @@ import types
 import jax
 import optax
 import pytest
-from flax import nnx
 
 import gc_optax
 from gc_optax import (
@@ -26,16 +24,20 @@ from gc_optax import (
 )
 from gc_optax.experiments import main
 from gc_optax.experiments._arguments import parser
-from gc_optax.experiments._config import Config
-from gc_optax.experiments._protocols import PROTOCOLS, settings
-from gc_optax.experiments._report_tables import headline_table
-from gc_optax.experiments._runs import read_run
-from gc_optax.models import MODELS
+from gc_optax.experiments._protocols import PROTOCOLS
+from tests.docs_tables import (
+    SCALE_TABLES,
+    models_table,
+    numbers,
+    protocols_table,
+    results_table,
+    rules_table,
+    speed_table,
+)
 from tests.mutations import MUTATIONS
 from tests.test_chains import CHAINS
 
 ROOT = pathlib.Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
 LONG_PAGES = {"index.md", "recipes.md", "theory.md"}  # their examples compile whole networks
 MODULES = [
@@ -178,14 +180,14 @@ def test_docs_show_the_committed_speeds():
 def test_docs_show_the_committed_overhead_and_precision():
     text = (ROOT / "docs" / "scale.md").read_text()
     for make in SCALE_TABLES:
-        assert make() in text, make.__name__
+        assert f"{make()}\n" in text, make.__name__
     for file in ("overhead", "reductions", "precision"):
-        versions = json.loads((RESULTS / f"{file}.json").read_text())["versions"]
+        versions = numbers(file)["versions"]
         assert f"JAX {versions['jax']}" in text, file
 
 
 def test_docs_say_how_far_float32_is_off():
-    cases = json.loads((RESULTS / "precision.json").read_text())["cases"]
+    cases = numbers("precision")["cases"]
     worst = max((case for case in cases if case["dtype"] == "float32"), key=lambda c: c["error"])
     text = re.sub(r"\s+", " ", (ROOT / "docs" / "scale.md").read_text())
     assert f"up to {worst['error']:.1f} units" in text
@@ -236,199 +238,3 @@ def test_everything_public_is_documented():
     }
     for name, thing in [*public.items(), *measures.items()]:
         assert ">>>" in thing.__doc__, name
-
-
-def rules_table() -> str:
-    """The table of rules in Markdown; printed by `python -m tests.test_docs`."""
-    lines = ["| leaf | module around it | rank | fan-in axes | reason |", "|---|---|---|---|---|"]
-    for rule in _names.RULES:
-        leaf, module = (
-            f"`{cell}`".replace("|", "\\|") if cell != ".*" else "any"
-            for cell in (rule.leaf, rule.module)
-        )
-        lines.append(f"| {leaf} | {module} | {rule.ranks} | {rule.axes} | {rule.reason} |")
-    return "\n".join(lines) + "\n"
-
-
-def models_table() -> str:
-    """The networks and their parameters for CIFAR-100, or 65 characters."""
-    lines = ["| model | parameters | in |", "|---|---|---|"]
-    for name, make in MODELS.items():
-        shape, classes = ((64,), 65) if name == "gpt" else ((32, 32, 3), 100)
-        network = nnx.eval_shape(lambda: make(shape, classes, rngs=nnx.Rngs(0)))  # noqa: B023
-        params = jax.tree.leaves(nnx.as_pure(nnx.state(network, nnx.Param)))
-        file = getattr(make, "func", make).__module__.rpartition(".")[2]
-        count = sum(leaf.size for leaf in params)
-        lines.append(f"| `{name}` | {count:,} | `{file}.py` |")
-    return "\n".join(lines) + "\n"
-
-
-def protocols_table() -> str:
-    """What each protocol stands for."""
-    lines = ["| protocol | network | optimizer | rate | batch | epochs | seeds |"]
-    lines.append("|---|---|---|---|---|---|---|")
-    for name in PROTOCOLS:
-        c = Config(**settings(name, {}))
-        decay = f", weight decay {c.weight_decay:g}" if c.weight_decay else ""
-        placed = ", GC on the update" if c.placement == "update" else ""
-        rate = f"{c.learning_rates[0]:g}, {c.schedule}"
-        rate += f" every {c.decay_epochs}" if c.decay_epochs else ""
-        lines.append(
-            f"| `{name}` | {c.model} | {c.optimizer}{decay}{placed} | {rate} | {c.batch_size} | "
-            f"{c.epochs} | {c.seeds} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def speed_table() -> str:
-    """The committed throughputs."""
-    content = json.loads((RESULTS / "throughput.json").read_text())
-    lines = ["| | images/s | over the Python loop | time over one seed |", "|---|---|---|---|"]
-    for case, result in content["cases"].items():
-        lines.append(f"| **{case}**, batches of {result['batch_size']} | | | |")
-        for variant, values in result["variants"].items():
-            lines.append(
-                f"| {variant} | {values['images_per_second']:,.0f} | "
-                f"{values['speed_over_python_loop']:.2f} | {values['time_over_one_seed']:.2f} |"
-            )
-    return "\n".join(lines) + "\n"
-
-
-def overhead_table() -> str:
-    """What GC adds to the committed update steps."""
-    content = json.loads((RESULTS / "overhead.json").read_text())
-    lines = [
-        "| | optimizer | alone, ms | with GC / alone | byte limit | `optax.centralize()` / alone |"
-    ]
-    lines.append("|---|---|---:|---:|---:|---:|")
-    for row in content["updates"]:
-        alone = 1e3 * row["seconds"]["alone"]["median"]
-        lines.append(
-            f"| {row['tree']} | {row['optimizer']} | {alone:.1f} | "
-            f"{ratio(row['gc_over_alone'])} | {row['byte_limit']:.2f} | "
-            f"{ratio(row['optax_over_alone'])} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def ratio(value: dict, digits: int = 2) -> str:
-    """The median, and the quartiles in brackets."""
-    middle, low, high = (f"{x:.{digits}f}" for x in (value["median"], *value["quartiles"]))
-    return f"{middle} ({low}-{high})"
-
-
-def steps_table() -> str:
-    """What GC adds to the committed training steps."""
-    content = json.loads((RESULTS / "overhead.json").read_text())
-    lines = [
-        "| | optimizer | batch | without GC, ms | with GC / without "
-        "| its update: with GC / alone | byte limit | what GC adds to the update / step |"
-    ]
-    lines.append("|---|---|---:|---:|---:|---:|---:|---:|")
-    for name, row in content["steps"].items():
-        lines.append(
-            f"| {name} | {row['optimizer']} | {row['batch']} | "
-            f"{1e3 * row['seconds']['alone']['median']:.0f} | {ratio(row['gc_over_alone'], 3)} | "
-            f"{ratio(row['update']['gc_over_alone'])} | {row['update']['byte_limit']:.2f} | "
-            f"{row['share_of_step']:.2%} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def resources_table() -> str:
-    """Compilation and temporary memory of the committed update steps, and the same in PyTorch."""
-    content = json.loads((RESULTS / "overhead.json").read_text())
-    lines = [
-        "| | optimizer | compile alone, s | with GC, s | temporary memory alone, MiB "
-        "| with GC, MiB | PyTorch: with GC / alone | fused: with GC / alone |"
-    ]
-    lines.append("|---|---|---:|---:|---:|---:|---:|---:|")
-    for row in content["updates"]:
-        compiling, memory = row["compile_seconds"], row["temporary_bytes"]
-        lines.append(
-            f"| {row['tree']} | {row['optimizer']} | {compiling['alone']['median']:.2f} | "
-            f"{compiling['gc']['median']:.2f} | {memory['alone'] / 2**20:.2f} | "
-            f"{memory['gc'] / 2**20:.2f} | {ratio(row['torch']['default']['gc_over_alone'])} | "
-            f"{ratio(row['torch']['fused']['gc_over_alone'])} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def reductions_table() -> str:
-    """How fast the committed formulations of the mean are."""
-    content = json.loads((RESULTS / "reductions.json").read_text())
-    names = list(content["shapes"][0]["over_mean"])
-    lines = ["| kernel | mean, GiB/s | " + " | ".join(f"{name} / mean" for name in names) + " |"]
-    lines.append("|---|---:|" + "---:|" * len(names))
-    for row in content["shapes"]:
-        speed = row["bytes"] / 2**30 / row["seconds"]["mean"]["median"]
-        ratios = " | ".join(ratio(row["over_mean"][name]) for name in names)
-        lines.append(f"| {' x '.join(map(str, row['shape']))} | {speed:.1f} | {ratios} |")
-    return "\n".join(lines) + "\n"
-
-
-def formulations_table() -> str:
-    """The committed update steps, by formulation of the mean."""
-    updates = json.loads((RESULTS / "reductions.json").read_text())["updates"]
-    lines = ["| | " + " | ".join(updates) + " |", "|---|" + "---:|" * len(updates)]
-
-    def line(name: str, *cells: str) -> None:
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-
-    for name, key in (
-        ("alone, GiB/s", "bytes_per_second_alone"),
-        ("the added read, GiB/s", "bytes_per_second_of_the_added_read"),
-    ):
-        line(name, *(f"{row[key] / 2**30:.1f}" for row in updates.values()))
-    for name in next(iter(updates.values()))["over_alone"]:
-        line(f"{name} / alone", *(ratio(row["over_alone"][name]) for row in updates.values()))
-    return "\n".join(lines) + "\n"
-
-
-def precision_table() -> str:
-    """The committed errors at the largest fan-in, the larger of those over the two axes."""
-    content = json.loads((RESULTS / "precision.json").read_text())
-    keys = (
-        *("residual_mean", "error", "error_of_exact_rounded_once"),
-        *("mean_error_one_by_one_in_float32", "mean_error_one_by_one_in_dtype"),
-    )
-    worst: dict = {}
-    for case in content["cases"]:
-        if case["fan_in"] == 10_000_000 and (case["offset"] != 100 or "e4m3" in case["dtype"]):
-            row = worst.setdefault((case["dtype"], case["offset"]), [])
-            # JSON has no infinity.
-            row.append([float("inf") if case[key] is None else case[key] for key in keys])
-
-    def cell(value: float) -> str:
-        if value == float("inf"):
-            return "not finite"
-        return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
-
-    lines = [
-        "| dtype | offset | residual mean | error | exact, rounded once "
-        "| mean added one by one in float32 | in the dtype |"
-    ]
-    lines.append("|---|---:|---:|---:|---:|---:|---:|")
-    for (dtype, offset), rows in worst.items():
-        cells = " | ".join(cell(max(column)) for column in zip(*rows, strict=True))
-        lines.append(f"| {dtype} | {offset:,g} | {cells} |")
-    return "\n".join(lines) + "\n"
-
-
-def results_table() -> str:
-    """The committed runs, each at the learning rate at which no centralization does best."""
-    return headline_table([read_run(path.parent) for path in sorted(RESULTS.glob("*/run.json"))])
-
-
-SCALE_TABLES = (
-    *(overhead_table, formulations_table, reductions_table),
-    *(steps_table, resources_table, precision_table),
-)
-
-
-if __name__ == "__main__":
-    for make in (
-        *(rules_table, models_table, protocols_table, speed_table, results_table),
-        *SCALE_TABLES,
-    ):
-        print(make())

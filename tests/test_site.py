@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 import gc_optax
-from tests.test_docs import ROOT, results_table
+from tests.docs_tables import results_table
+from tests.test_docs import ROOT
 
 NAV = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

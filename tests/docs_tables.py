@@ -1,0 +1,216 @@
+"""The tables of README and docs/, from the code and the committed numbers.
+
+    python -m tests.docs_tables
+
+prints them all; `tests/test_docs.py` looks for them in the pages.
+"""
+
+import json
+import pathlib
+
+import jax
+from flax import nnx
+
+from gc_optax import _names
+from gc_optax.experiments._config import Config
+from gc_optax.experiments._protocols import PROTOCOLS, settings
+from gc_optax.experiments._report_tables import headline_table, table
+from gc_optax.experiments._runs import read_run
+from gc_optax.models import MODELS
+
+RESULTS = pathlib.Path(__file__).parents[1] / "benchmarks" / "results"
+
+
+def numbers(file: str) -> dict:
+    """What a benchmark wrote."""
+    return json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8"))
+
+
+def ratio(value: dict, digits: int = 2) -> str:
+    """The median, and the quartiles in brackets."""
+    middle, low, high = (f"{x:.{digits}f}" for x in (value["median"], *value["quartiles"]))
+    return f"{middle} ({low}-{high})"
+
+
+def rules_table() -> str:
+    """The table of rules."""
+    lines = ["| leaf | module around it | rank | fan-in axes | reason |", "|---|---|---|---|---|"]
+    for rule in _names.RULES:
+        leaf, module = (
+            f"`{cell}`".replace("|", "\\|") if cell != ".*" else "any"
+            for cell in (rule.leaf, rule.module)
+        )
+        lines.append(f"| {leaf} | {module} | {rule.ranks} | {rule.axes} | {rule.reason} |")
+    return "\n".join(lines) + "\n"
+
+
+def models_table() -> str:
+    """The networks and their parameters for CIFAR-100, or 65 characters."""
+    lines = ["| model | parameters | in |", "|---|---|---|"]
+    for name, make in MODELS.items():
+        shape, classes = ((64,), 65) if name == "gpt" else ((32, 32, 3), 100)
+        network = nnx.eval_shape(lambda: make(shape, classes, rngs=nnx.Rngs(0)))  # noqa: B023
+        params = jax.tree.leaves(nnx.as_pure(nnx.state(network, nnx.Param)))
+        file = getattr(make, "func", make).__module__.rpartition(".")[2]
+        count = sum(leaf.size for leaf in params)
+        lines.append(f"| `{name}` | {count:,} | `{file}.py` |")
+    return "\n".join(lines) + "\n"
+
+
+def protocols_table() -> str:
+    """What each protocol stands for."""
+    lines = ["| protocol | network | optimizer | rate | batch | epochs | seeds |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for name in PROTOCOLS:
+        c = Config(**settings(name, {}))
+        decay = f", weight decay {c.weight_decay:g}" if c.weight_decay else ""
+        placed = ", GC on the update" if c.placement == "update" else ""
+        rate = f"{c.learning_rates[0]:g}, {c.schedule}"
+        rate += f" every {c.decay_epochs}" if c.decay_epochs else ""
+        lines.append(
+            f"| `{name}` | {c.model} | {c.optimizer}{decay}{placed} | {rate} | {c.batch_size} | "
+            f"{c.epochs} | {c.seeds} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def speed_table() -> str:
+    """The committed throughputs."""
+    content = numbers("throughput")
+    lines = ["| | images/s | over the Python loop | time over one seed |", "|---|---|---|---|"]
+    for case, result in content["cases"].items():
+        lines.append(f"| **{case}**, batches of {result['batch_size']} | | | |")
+        for variant, values in result["variants"].items():
+            lines.append(
+                f"| {variant} | {values['images_per_second']:,.0f} | "
+                f"{values['speed_over_python_loop']:.2f} | {values['time_over_one_seed']:.2f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def overhead_table() -> str:
+    """What GC adds to the committed update steps."""
+    header = ["", "optimizer", "alone, ms", "with GC / alone", "byte limit"]
+    rows = (
+        [
+            *(row["tree"], row["optimizer"]),
+            f"{1e3 * row['seconds']['alone']['median']:.1f}",
+            *(ratio(row["gc_over_alone"]), f"{row['byte_limit']:.2f}"),
+            ratio(row["optax_over_alone"]),
+        ]
+        for row in numbers("overhead")["updates"]
+    )
+    return table([*header, "`optax.centralize()` / alone"], rows, "llrrrr")
+
+
+def steps_table() -> str:
+    """What GC adds to the committed training steps."""
+    header = ["", "optimizer", "batch", "without GC, ms", "with GC / without"]
+    header += ["its update: with GC / alone", "byte limit", "what GC adds to the update / step"]
+    rows = (
+        [
+            *(name, row["optimizer"], str(row["batch"])),
+            f"{1e3 * row['seconds']['alone']['median']:.0f}",
+            *(ratio(row["gc_over_alone"], 3), ratio(row["update"]["gc_over_alone"])),
+            *(f"{row['update']['byte_limit']:.2f}", f"{row['share_of_step']:.2%}"),
+        ]
+        for name, row in numbers("overhead")["steps"].items()
+    )
+    return table(header, rows, "llrrrrrr")
+
+
+def resources_table() -> str:
+    """Compilation and temporary memory of the committed update steps, and the same in PyTorch."""
+    header = ["", "optimizer", "compile alone, s", "with GC, s", "temporary memory alone, MiB"]
+    header += ["with GC, MiB", "PyTorch: with GC / alone", "fused: with GC / alone"]
+    rows = (
+        [
+            *(row["tree"], row["optimizer"]),
+            *(f"{row['compile_seconds'][name]['median']:.2f}" for name in ("alone", "gc")),
+            *(f"{row['temporary_bytes'][name] / 2**20:.2f}" for name in ("alone", "gc")),
+            *(ratio(row["torch"][kind]["gc_over_alone"]) for kind in ("default", "fused")),
+        ]
+        for row in numbers("overhead")["updates"]
+    )
+    return table(header, rows, "llrrrrrr")
+
+
+def reductions_table() -> str:
+    """How fast the committed formulations of the mean are."""
+    shapes = numbers("reductions")["shapes"]
+    names = list(shapes[0]["over_mean"])
+    rows = (
+        [
+            " x ".join(map(str, row["shape"])),
+            f"{row['bytes'] / 2**30 / row['seconds']['mean']['median']:.1f}",
+            *(ratio(row["over_mean"][name]) for name in names),
+        ]
+        for row in shapes
+    )
+    header = ["kernel", "mean, GiB/s", *(f"{name} / mean" for name in names)]
+    return table(header, rows, "l" + "r" * (1 + len(names)))
+
+
+def formulations_table() -> str:
+    """The committed update steps, by formulation of the mean."""
+    updates = numbers("reductions")["updates"]
+    speeds = {
+        "alone, GiB/s": "bytes_per_second_alone",
+        "the added read, GiB/s": "bytes_per_second_of_the_added_read",
+    }
+    rows = [
+        [name, *(f"{row[key] / 2**30:.1f}" for row in updates.values())]
+        for name, key in speeds.items()
+    ]
+    rows += [
+        [f"{name} / alone", *(ratio(row["over_alone"][name]) for row in updates.values())]
+        for name in next(iter(updates.values()))["over_alone"]
+    ]
+    return table(["", *updates], rows, "l" + "r" * len(updates))
+
+
+def precision_table() -> str:
+    """The committed errors at the largest fan-in, the larger of those over the two axes."""
+    content = numbers("precision")
+    keys = (
+        *("residual_mean", "error", "error_of_exact_rounded_once"),
+        *("mean_error_one_by_one_in_float32", "mean_error_one_by_one_in_dtype"),
+    )
+    worst: dict = {}
+    for case in content["cases"]:
+        if case["fan_in"] == 10_000_000 and (case["offset"] != 100 or "e4m3" in case["dtype"]):
+            row = worst.setdefault((case["dtype"], case["offset"]), [])
+            # JSON has no infinity.
+            row.append([float("inf") if case[key] is None else case[key] for key in keys])
+
+    def cell(value: float) -> str:
+        if value == float("inf"):
+            return "not finite"
+        return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+    header = ["dtype", "offset", "residual mean", "error", "exact, rounded once"]
+    header += ["mean added one by one in float32", "in the dtype"]
+    lines = (
+        [dtype, f"{offset:,g}", *(cell(max(column)) for column in zip(*rows, strict=True))]
+        for (dtype, offset), rows in worst.items()
+    )
+    return table(header, lines, "lrrrrrr")
+
+
+def results_table() -> str:
+    """The committed runs, each at the learning rate at which no centralization does best."""
+    return headline_table([read_run(path.parent) for path in sorted(RESULTS.glob("*/run.json"))])
+
+
+SCALE_TABLES = (
+    *(overhead_table, formulations_table, reductions_table),
+    *(steps_table, resources_table, precision_table),
+)
+
+
+if __name__ == "__main__":
+    for make in (
+        *(rules_table, models_table, protocols_table, speed_table, results_table),
+        *SCALE_TABLES,
+    ):
+        print(make())
