@@ -4,11 +4,15 @@ import dataclasses
 import math
 import operator
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import jax.numpy as jnp
 
 
-@dataclasses.dataclass(frozen=True)
+Kind = Literal["dense", "conv", "other"]
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class FanIn:
     """What Gradient Centralization needs to know about one parameter leaf.
 
@@ -16,39 +20,61 @@ class FanIn:
     axes, and the product of their sizes is its fan-in: `C_in` for a dense layer, `C_in * k1 * k2`
     for a convolution.
 
-    A `FanIn` is not a pytree node, so in a tree of them each is a leaf.
+    A `FanIn` is not a pytree node, so in a tree of them each is a leaf. Two are equal if all but
+    `reason` and `rank` are.
 
     Examples:
         >>> import gc_optax
-        >>> gc_optax.FanIn((0, 1, 2), "conv")
-        FanIn(axes=(0, 1, 2), reason='conv', batch_axes=())
+        >>> gc_optax.FanIn((0, 1, 2), kind="conv")
+        FanIn(axes=(0, 1, 2), kind='conv')
 
     Attributes:
         axes: The axes that the layer sums over. Negative axes count from the last. `()` leaves
             the parameter alone.
-        reason: Why, for people: the kind of layer first, such as `"dense"`, `"conv"`,
-            `"embedding lookup"` or `"fan-in of 1"`. A reason that starts with `"conv"` marks a
-            convolution for `convolutions_only`.
+        reason: Why, for people, such as `"embedding lookup"` or `"fan-in of 1"`. No code reads it.
         batch_axes: The axes over which independent copies of the layer are stacked (layers,
             experts, members of an ensemble), where known. Centralization does not need them;
             they tell outputs from copies.
+        kind: `"dense"`, `"conv"`, or `"other"` where it is neither or not known.
+            `convolutions_only` keeps those of kind `"conv"`.
+        guess: Whether the evidence allows another answer. Guesses are centralized like any other.
+        groups: Of a convolution, into how many groups its channels are divided: 1 for a plain
+            one, as many as there are channels for a depthwise one. None where it is not known.
+        rank: The number of axes of the leaf that this was made for, where known. Laying it over
+            a leaf of another rank (per-example gradients have one axis more) is an error.
 
     Raises:
-        TypeError: `axes` or `batch_axes` is not a sequence of integers, or `reason` not a string.
-        ValueError: An axis stands twice in `axes`, or in both `axes` and `batch_axes`.
+        TypeError: `axes` or `batch_axes` is not a sequence of integers, `groups` or `rank` is
+            neither an integer nor None, `reason` is not a string, or `guess` not a bool.
+        ValueError: An axis stands twice in `axes`, or in both `axes` and `batch_axes`; `kind` is
+            not one of the three; `groups` is below 1, or `rank` negative.
 
     Source: Yong, Huang, Hua, Zhang, "Gradient Centralization", 2020, arXiv 2004.01461, section 3.
     """
 
     axes: tuple[int, ...]
-    reason: str = "given"
+    reason: str = dataclasses.field(default="given", compare=False)
     batch_axes: tuple[int, ...] = ()
+    _: dataclasses.KW_ONLY
+    kind: Kind = "other"
+    guess: bool = False
+    groups: int | None = None
+    rank: int | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self):
         object.__setattr__(self, "axes", _integers("axes", self.axes))
         object.__setattr__(self, "batch_axes", _integers("batch_axes", self.batch_axes))
+        object.__setattr__(self, "groups", _count("groups", self.groups, 1))
+        object.__setattr__(self, "rank", _count("rank", self.rank, 0))
         if not isinstance(self.reason, str):
             raise TypeError(f"`reason` of a FanIn must be a string, got {self.reason!r}.")
+        if not isinstance(self.guess, bool):
+            raise TypeError(f"`guess` of a FanIn must be True or False, got {self.guess!r}.")
+        if self.kind not in get_args(Kind):
+            raise ValueError(
+                f"`kind` of a FanIn must be one of {', '.join(map(repr, get_args(Kind)))}, got "
+                f"{self.kind!r}."
+            )
         named = self.axes + self.batch_axes
         if len(set(named)) != len(named):
             raise ValueError(
@@ -56,10 +82,14 @@ class FanIn:
                 f"batch_axes={self.batch_axes}."
             )
 
-    @property
-    def is_convolution(self) -> bool:
-        """Whether the layer is a convolution, by the first word of `reason`."""
-        return self.reason.startswith("conv")
+    def __repr__(self) -> str:
+        """The fields that say something: `axes`, and what is not the default."""
+        shown = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in dataclasses.fields(self)
+            if field.name == "axes" or getattr(self, field.name) != field.default
+        ]
+        return f"FanIn({', '.join(shown)})"
 
 
 def _integers(argument: str, value: Sequence[int]) -> tuple[int, ...]:
@@ -71,6 +101,20 @@ def _integers(argument: str, value: Sequence[int]) -> tuple[int, ...]:
         ) from None
 
 
+def _count(argument: str, value: int | None, lowest: int) -> int | None:
+    if value is None:
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"`{argument}` of a FanIn must be an integer or None, got {value!r}."
+        ) from None
+    if number < lowest:
+        raise ValueError(f"`{argument}` of a FanIn must be at least {lowest}, got {value}.")
+    return number
+
+
 def is_centralizable(leaf) -> bool:
     """Whether `leaf` is an array of floats or complex numbers: not integers, keys or functions."""
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
@@ -79,6 +123,12 @@ def is_centralizable(leaf) -> bool:
 def normalized_axes(fan_in: FanIn, shape: Sequence[int], where: str) -> tuple[int, ...]:
     """`fan_in.axes` as non-negative axes of `shape`; `where` names the leaf in errors."""
     rank = len(shape)
+    if fan_in.axes and fan_in.rank not in (None, rank):
+        raise ValueError(
+            f"{fan_in} was made for a leaf of rank {fan_in.rank}, and {where} has rank {rank}: its "
+            "axes would be others there. Give a FanIn for this rank, or use `jax.vmap` over an "
+            "axis that was added in front, such as that of per-example gradients."
+        )
     for axis in fan_in.axes:
         if not -rank <= axis < rank:
             raise ValueError(

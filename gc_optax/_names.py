@@ -103,7 +103,7 @@ def fan_in_by_name(params: PyTree) -> FanInTree:
         >>> import gc_optax, jax.numpy as jnp
         >>> fan_in = gc_optax.fan_in_by_name({"Conv_0": {"kernel": jnp.ones((3, 3, 8, 16))}})
         >>> fan_in["Conv_0"]["kernel"]
-        FanIn(axes=(0, 1, 2), reason='conv', batch_axes=())
+        FanIn(axes=(0, 1, 2), reason='conv', kind='conv', rank=4)
 
     Source: the parameters' layouts are those of flax 0.12, dm-haiku 0.0.16 and equinox 0.13.
     """
@@ -116,15 +116,19 @@ def _fan_in_of_leaf(path: KeyPath, leaf) -> FanIn:
     shape = jnp.shape(leaf)
     rank = len(shape)
     if rank < 2:
-        return FanIn((), "rank below 2")
+        return FanIn((), "rank below 2", rank=rank)
     if 0 in shape:
-        return FanIn((), "empty")
+        return FanIn((), "empty", rank=rank)
     name, module = _names(path)
     rule = next(rule for rule in RULES if _matches(rule, name, module, rank))
     axes = AXES[rule.axes](rank)
     if axes and fan_in_size(axes, shape) == 1:
-        return FanIn((), "fan-in of 1")
-    return FanIn(axes, rule.reason.format(leaf=name, rank=rank))
+        return FanIn((), "fan-in of 1", rank=rank)
+    reason = rule.reason.format(leaf=name, rank=rank)
+    kind = "other"
+    if axes:
+        kind = "conv" if "conv" in rule.reason.split("(")[0] else "dense"
+    return FanIn(axes, reason, kind=kind, guess="guess" in reason, rank=rank)
 
 
 def _names(path: KeyPath) -> tuple[str, str]:

@@ -10,14 +10,14 @@ from jax.tree_util import KeyPath
 from gc_optax._fan_in import FanIn
 from gc_optax._trees import FanInTree, flatten_fan_in, is_function, path_name
 
-Kind = TypeVar("Kind")
+FanInOrFn = TypeVar("FanInOrFn")
 """A tree of `FanIn`, or a function to one."""
 
 
-def convolutions_only(fan_in: Kind) -> Kind:
+def convolutions_only(fan_in: FanInOrFn) -> FanInOrFn:
     """Keeps the convolutions and leaves everything else alone: the paper's GCC.
 
-    A convolution is a leaf whose `FanIn.reason` starts with "conv", 1-D ones included.
+    A convolution is a leaf whose `FanIn.kind` is "conv", 1-D ones included.
 
     Args:
         fan_in: A tree of `FanIn`, or a function from parameters or updates to one.
@@ -38,11 +38,13 @@ def convolutions_only(fan_in: Kind) -> Kind:
     """
     return _replace(
         fan_in,
-        lambda path, leaf: leaf if leaf.is_convolution else FanIn((), "not a convolution"),
+        lambda path, leaf: (
+            leaf if leaf.kind == "conv" else FanIn((), "not a convolution", rank=leaf.rank)
+        ),
     )
 
 
-def exclude(fan_in: Kind, *patterns: str | re.Pattern[str]) -> Kind:
+def exclude(fan_in: FanInOrFn, *patterns: str | re.Pattern[str]) -> FanInOrFn:
     """Leaves alone the leaves whose path matches one of the regular expressions.
 
     A pattern is searched for (`re.search`) in the path as `summary` shows it, names joined by
@@ -64,7 +66,7 @@ def exclude(fan_in: Kind, *patterns: str | re.Pattern[str]) -> Kind:
         >>> import gc_optax, jax.numpy as jnp
         >>> params = {"body": {"kernel": jnp.ones((8, 8))}, "head": {"kernel": jnp.ones((8, 1))}}
         >>> gc_optax.exclude(gc_optax.fan_in_by_name, "^head/")(params)["head"]["kernel"]
-        FanIn(axes=(), reason='excluded', batch_axes=())
+        FanIn(axes=(), reason='excluded', rank=2)
 
     Source: this library's own.
     """
@@ -73,24 +75,26 @@ def exclude(fan_in: Kind, *patterns: str | re.Pattern[str]) -> Kind:
     return _replace(
         fan_in,
         lambda path, leaf: (
-            FanIn((), "excluded") if any(p.search(path_name(path)) for p in compiled) else leaf
+            FanIn((), "excluded", rank=leaf.rank)
+            if any(p.search(path_name(path)) for p in compiled)
+            else leaf
         ),
         check=lambda paths: _check_patterns(compiled, paths),
     )
 
 
 def _replace(
-    fan_in: Kind,
+    fan_in: FanInOrFn,
     function: Callable[[KeyPath, FanIn], FanIn],
     check: Callable[[list[str]], None] = lambda paths: None,
-) -> Kind:
+) -> FanInOrFn:
     def of_tree(tree: FanInTree) -> FanInTree:
         check([path_name(path) for path in flatten_fan_in(tree)])
         return jax.tree_util.tree_map_with_path(function, tree)
 
     if is_function(fan_in):
         function_of_tree = cast(Callable, fan_in)
-        return cast(Kind, lambda tree: of_tree(function_of_tree(tree)))
+        return cast(FanInOrFn, lambda tree: of_tree(function_of_tree(tree)))
     return of_tree(fan_in)
 
 

@@ -120,7 +120,7 @@ def _row(path: KeyPath, fan_in: FanIn, leaf) -> Row:
     axes, reason = fan_in.axes, fan_in.reason
     if axes and not is_centralizable(leaf):
         axes, reason = (), "not a float array"
-    axes = normalized_axes(FanIn(axes, reason), shape, leaf_name(path, leaf))
+    axes = normalized_axes(fan_in, shape, leaf_name(path, leaf)) if axes else ()
     if axes and fan_in_size(axes, shape) <= 1:
         axes, reason = (), "empty" if 0 in shape else "fan-in of 1"
     return Row(path_name(path) or "(the only leaf)", shape, axes, fan_in_size(axes, shape), reason)

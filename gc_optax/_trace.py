@@ -60,7 +60,7 @@ def fan_in_by_trace(
         >>> params = {"kernel": jax.ShapeDtypeStruct((8, 512, 64), jnp.float32)}
         >>> fan_in = gc_optax.fan_in_by_trace(loss, params, jnp.ones((4, 512)))
         >>> fan_in["kernel"]
-        FanIn(axes=(1,), reason='dense', batch_axes=())
+        FanIn(axes=(1,), reason='dense', kind='dense', rank=3)
 
     Source: fan-in as in arXiv 2004.01461, section 3; how it is found is this library's own.
     """

@@ -46,7 +46,7 @@ def verdict(shape: Sequence[int], records: Sequence[Record], levels: dict[Value,
     seen = ", ".join(sorted({record.text for record in records if record.kind == "note"}))
 
     def alone(reason: str, conflict: str = "") -> Verdict:
-        return Verdict(FanIn((), reason), conflict)
+        return Verdict(FanIn((), reason, rank=len(shape)), conflict)
 
     if 0 in shape:
         return alone("empty")
@@ -74,7 +74,7 @@ def verdict(shape: Sequence[int], records: Sequence[Record], levels: dict[Value,
         return alone("fan-in of 1")
     kind = "conv" if all(use.kind == "conv" for use in uses) else "dense"
     batch = frozenset.intersection(*(_batch(use, shape) for use in uses)) - set(axes)
-    return Verdict(FanIn(axes, kind, tuple(sorted(batch))))
+    return Verdict(FanIn(axes, kind, tuple(sorted(batch)), kind=kind, rank=len(shape)))
 
 
 def _decisive(records: Sequence[Record], levels: dict[Value, int]) -> list[Record]:
