@@ -1,0 +1,1 @@
+"""The models, one module per package. Each has `PACKAGES` (what it needs) and `entries()`."""
