@@ -61,6 +61,12 @@ def run_module(name: str, pattern: str | None, verbose: bool) -> dict | str:
     return content
 
 
+def written(path: Path) -> dict:
+    """What earlier runs wrote."""
+    content = json.loads(path.read_text()) if path.exists() else {}
+    return {"packages": {}, "skipped": {}} | content
+
+
 def main() -> None:
     """Runs what is installed; the rows of other packages stay as they were written."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo", description=__doc__)
@@ -71,8 +77,7 @@ def main() -> None:
     parser.add_argument("--verbose", action="store_true", help="show the errors in full")
     options = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
-    written = json.loads(options.output.read_text()) if options.output.exists() else {}
-    content = {"packages": {}, "skipped": {}} | written
+    content = written(options.output)
     for name in modules(options.modules):
         print(name)
         result = run_module(name, options.entry, options.verbose)
@@ -81,6 +86,7 @@ def main() -> None:
             if name not in content["packages"]:
                 content["skipped"][name] = result
             continue
+        content = content if options.dry else written(options.output)  # another run may go on
         content["packages"][name] = result
         content["skipped"].pop(name, None)
         if not options.dry and not options.entry:

@@ -40,8 +40,9 @@ def case(fn, *args, hand: ByHand = (), loss: bool = False) -> Case:
     modules: dict[str, Any] = {}
 
     def interceptor(next_fun, args, kwargs, context):
+        result = next_fun(*args, **kwargs)
         modules.setdefault(context.module.module_name, context.module)
-        return next_fun(*args, **kwargs)
+        return result
 
     def forward(params, state, *args):
         outputs, _ = model.apply(params, state, key, *args)
@@ -52,6 +53,8 @@ def case(fn, *args, hand: ByHand = (), loss: bool = False) -> Case:
     found = {}
     for path, leaf in leaves_of(params).items():
         name, _, last = path.rpartition("/")
+        if name.startswith("__layer_stack"):  # inside of the loop modules lack this prefix
+            name = name.partition("/")[2]
         right = _right(modules[name], last, leaf.shape) if name in modules else None
         if right is not None:
             found[path] = right
