@@ -9,10 +9,15 @@ import jax
 
 
 class Right(NamedTuple):
-    """The axes that a leaf's layer sums over, and who says so; None where no oracle knows."""
+    """The axes that a leaf's layer sums over, and who says so; None where no oracle knows.
+
+    With `or_alone`, to leave the leaf alone is right, too: a spread of noise on a weight, say,
+    which has that weight's axes but is not it.
+    """
 
     axes: tuple[int, ...] | None
     owner: str
+    or_alone: bool = False
 
 
 NO_ORACLE = Right(None, "no oracle")

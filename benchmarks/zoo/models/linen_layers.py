@@ -12,7 +12,6 @@ PACKAGES = ["flax"]
 FLAT = jnp.zeros((2, 7))
 SEQUENCE = jnp.zeros((2, 12, 6))
 IMAGE = jnp.zeros((2, 16, 16, 4))
-TOKENS = jnp.zeros((2, 12), "i4")
 
 
 class Block(nn.Module):
@@ -92,59 +91,6 @@ class Perceptron(nn.Module):
         return nn.Dense(3, use_bias=self.bias)(nn.relu(nn.Dense(self.width, use_bias=self.bias)(x)))
 
 
-class Gpt(nn.Module):
-    """A small decoder with learned positions and a tied or untied head."""
-
-    tied: bool = True
-
-    @nn.compact
-    def __call__(self, tokens):
-        """Logits."""
-        table = nn.Embed(40, 18)
-        x = table(tokens) + nn.Embed(12, 18, name="positions")(jnp.arange(12))
-        x, _ = Block()(x)
-        x, _ = Block()(x)
-        x = nn.LayerNorm()(x)
-        return table.attend(x) if self.tied else nn.Dense(40, use_bias=False)(x)
-
-
-class Vit(nn.Module):
-    """Patches, a class token, learned positions."""
-
-    @nn.compact
-    def __call__(self, x):
-        """Logits."""
-        x = nn.Conv(18, (4, 4), strides=(4, 4))(x).reshape(x.shape[0], -1, 18)
-        token = self.param("cls", nn.initializers.zeros, (1, 1, 18))
-        x = jnp.concatenate([jnp.tile(token, (x.shape[0], 1, 1)), x], 1)
-        x = x + self.param("pos_embedding", nn.initializers.normal(0.02), (1, x.shape[1], 18))
-        x = stack(Block, 2)(x)
-        return nn.Dense(10, kernel_init=nn.initializers.zeros)(x[:, 0])
-
-
-class Experts(nn.Module):
-    """A softly gated mixture of perceptrons with bare parameters."""
-
-    @nn.compact
-    def __call__(self, x):
-        """As wide as `x`."""
-        gates = nn.softmax(nn.Dense(4, name="router")(x))
-        up = self.param("wi", nn.initializers.lecun_normal(batch_axis=(0,)), (4, 6, 24))
-        down = self.param("wo", nn.initializers.lecun_normal(batch_axis=(0,)), (4, 24, 6))
-        y = nn.gelu(jnp.einsum("btd,edf->btef", x, up))
-        return jnp.einsum("btef,efd,bte->btd", y, down, gates)
-
-
-class SqueezeExcite(nn.Module):
-    """A gate per channel from 1x1 convolutions."""
-
-    @nn.compact
-    def __call__(self, x):
-        """As `x`."""
-        y = x.mean((1, 2), keepdims=True)
-        return x * nn.sigmoid(nn.Conv(4, (1, 1))(nn.relu(nn.Conv(2, (1, 1))(y))))
-
-
 class DenseGeneral2(nn.Module):
     """Two axes in, two axes out, one batch axis."""
 
@@ -213,11 +159,6 @@ MODELS = {
     "vmap, ensemble": (ensemble(Perceptron), FLAT),
     "vmap, inputs of their own": (ensemble(Perceptron, members=2, inputs=0), FLAT),
     "vmap, ensemble of convolutions": (ensemble(nn.Conv, 8, (3, 3)), IMAGE),
-    "GPT, tied": (Gpt(), TOKENS),
-    "GPT, untied": (Gpt(tied=False), TOKENS),
-    "ViT": (Vit(), IMAGE),
-    "mixture of experts": (Experts(), SEQUENCE),
-    "squeeze and excite": (SqueezeExcite(), IMAGE),
 }
 
 LAST = {
@@ -225,15 +166,10 @@ LAST = {
     "vmap over the second axis": (ensemble(nn.Dense, 5, axis=1), FLAT),
 }
 
-HAND = (
-    (r".*cls|.*pos_embedding", (), "learned tokens and positions"),
-    (r"wi|wo", (1,), "experts in front, stored (experts, in, out)"),
-)
-
 
 def entry(name: str, module, x, **options) -> Entry:
     """One module."""
-    return Entry(name, lambda: case(module, x, hand=HAND, **options))
+    return Entry(name, lambda: case(module, x, **options))
 
 
 def spectral(layer, x) -> Entry:

@@ -204,10 +204,6 @@ MODELS = {
         lambda r: nnx.MultiHeadAttention(3, 6, qkv_features=12, decode=False, rngs=r),
         SEQUENCE,
     ),
-    "MultiHeadAttention, no bias": (
-        lambda r: nnx.MultiHeadAttention(3, 6, use_bias=False, decode=False, rngs=r),
-        SEQUENCE,
-    ),
     "Block": (lambda r: Block(6, r), SEQUENCE),
     "stack": (lambda r: Stack(lambda r: Block(6, r), r), SEQUENCE),
     "stack without biases": (
