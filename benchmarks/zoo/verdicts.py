@@ -70,7 +70,7 @@ def judged(case: Case) -> dict[str, Any]:
     named = gc_optax.fan_in_by_name(params)
     findings: list[Finding] = []
     counts = {"trace": dict.fromkeys(TRACE, 0), "names": dict.fromkeys(NAMES, 0)}
-    shapes = {path: tuple(leaf.shape) for path, leaf in leaves_of(case.named or params).items()}
+    shapes = {path: tuple(leaf.shape) for path, leaf in leaves_of(params).items()}
     for by, tree, verdict in (("trace", traced, by_trace), ("names", named, by_name)):
         of_leaf = _fan_ins(tree)
         for path, shape in shapes.items():
@@ -78,7 +78,8 @@ def judged(case: Case) -> dict[str, Any]:
             said = verdict(fan_in, shape, right)
             counts[by][said] += 1
             if said not in ("right", "guess"):
-                findings.append(Finding(by, said, path, shape, fan_in.axes, fan_in.reason, *right))
+                came = fan_in.axes, fan_in.reason
+                findings.append(Finding(by, said, path, shape, *came, right.axes, right.owner))
     row["leaves"] = len(shapes)
     row["matrices"] = sum(len(shape) >= 2 for shape in shapes.values())
     return row | counts | {"findings": [dataclasses.asdict(finding) for finding in findings]}
