@@ -12,6 +12,6 @@ from gc_optax._names import fan_in_by_name as fan_in_by_name
 from gc_optax._selection import convolutions_only as convolutions_only
 from gc_optax._selection import exclude as exclude
 from gc_optax._summary import summary as summary
-from gc_optax._trace import fan_in_by_trace as fan_in_by_trace
+from gc_optax._tracing.trace import fan_in_by_trace as fan_in_by_trace
 
 __version__ = "0.1.0"

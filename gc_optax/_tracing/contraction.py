@@ -1,161 +1,195 @@
-"""Primitives that sum products: here a parameter shows its fan-in."""
+"""What is recorded where a weight is contracted with data; convolutions and grouped products."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Mapping
 
 from gc_optax._tracing import layout as lay
-from gc_optax._tracing.control_flow import merge_lost, unknown
-from gc_optax._tracing.interpreter import Interpreter, rule, shape_of
-from gc_optax._tracing.layout import Layout
-from gc_optax._tracing.records import Kind
-from gc_optax._tracing.structure import lookup
-from gc_optax._tracing.values import CONSTANT, MAIN, Bond, Value
+from gc_optax._tracing.control_flow import unknown
+from gc_optax._tracing.interpreter import LINEAR, Interpreter, rule
+from gc_optax._tracing.records import RecordKind
+from gc_optax._tracing.values import MAIN, Evidence, Value, is_pending
+
+LINEAR.add("conv_general_dilated")
+
+Dims = Collection[int]
 
 
 def contract(
-    self: Interpreter,
-    eqn,
-    operands: Sequence[Value],
+    interpreter: Interpreter,
+    node: Value,
     weight: Value,
-    contracted: Collection[int],
-    batch: Callable[[Layout], frozenset[int]],
-    kind: Kind,
-) -> list[Value]:
-    """Records that `weight` is contracted with data over the given dimensions."""
-    outputs = self.data_outputs(eqn, operands)
-    node = outputs[0]
-    for leaf, primitive in weight.lost.items():
-        self.record(leaf, "lost", node, text=primitive)
-    in_product = {leaf for bond in weight.bonds if not bond.is_weight for leaf, _ in bond.ends}
-    summed = {leaf for leaf, layout in weight.layouts.items() if leaf >= 0 and layout.summed}
+    other: Value,
+    contracted: Dims,
+    evidence: Evidence,
+    kind: RecordKind,
+    batch: Dims = (),
+    groups: int | None = None,
+    batch_axes: Mapping[int, frozenset[int]] | None = None,
+) -> None:
+    """Records that `weight` is contracted with data over the given dimensions.
+
+    Args:
+        interpreter: Where to record.
+        node: What comes out.
+        weight: The operand whose leaves are used.
+        other: The operand that is data.
+        contracted: The dimensions of `weight` that are summed over.
+        evidence: How sure it is that `other` is data.
+        kind: The kind of layer.
+        batch: The dimensions of `weight` that run along with the data.
+        groups: Of a convolution.
+        batch_axes: Of a convolution: for each leaf the axes that a `vmap` has made into groups.
+    """
+    recorder = interpreter.recorder
+    recorder.hidden(weight, node)
+    in_product = {leaf for edge in weight.edges if not edge.is_weight for leaf, _ in edge.ends}
+    summed = {leaf for leaf, layout in weight.layouts.items() if layout.summed}
     if len(summed) > 1:  # `(A[:, None] * B).sum(-1)`: a product of parameters by other means
         in_product |= summed
     next_to_data = []
     for leaf, layout in weight.layouts.items():
         axes = layout.axes(contracted)
-        if axes:
-            next_to_data.append(leaf)
-            kept = layout.axes(d for d in range(len(layout.dims)) if d not in contracted)
-            self.record_use(leaf, kind, node, weight, axes, leaf in in_product, kept, batch(layout))
-    self.follow_bonds(weight, next_to_data, node)
+        if not axes:
+            continue
+        if leaf in other.layouts:
+            recorder.record(leaf, "remark", node, evidence, text="contracted with itself")
+            continue
+        if _is_gain(weight, leaf, contracted, batch):
+            text = "scales another weight, over which it is broadcast"
+            recorder.record(leaf, "remark", node, evidence, text=text)
+            continue
+        next_to_data.append(leaf)
+        recorder.use(
+            leaf,
+            kind,
+            node,
+            weight,
+            evidence,
+            axes,
+            leaf in in_product or layout.product,
+            kept=layout.axes(d for d in range(len(layout.dims)) if d not in contracted),
+            batch=layout.axes(batch) if batch_axes is None else batch_axes[leaf],
+            groups=groups,
+        )
+    recorder.follow_edges(weight, next_to_data, node, evidence)
+
+
+def _is_gain(weight: Value, leaf: int, contracted: Dims, batch: Dims) -> bool:
+    """Whether the leaf only scales another one, from which the outputs come.
+
+    It is repeated where the other has axes: among what is summed over, or over all outputs.
+    """
+    layout = weight.layouts[leaf]
+    others = [other for key, other in weight.layouts.items() if key != leaf]
+    repeated = [
+        d
+        for d in range(len(layout.dims))
+        if layout.is_broadcast(d) and any(other.axes([d]) for other in others)
+    ]
+    free = [d for d in range(len(layout.dims)) if d not in contracted and d not in batch]
+    return any(d in contracted for d in repeated) or (
+        any(d in free for d in repeated) and not layout.axes(free)
+    )
+
+
+def contract_pending(
+    interpreter: Interpreter,
+    node: Value,
+    value: Value,
+    other: Value,
+    contracted: Dims,
+    batch: Dims,
+    kind: RecordKind = "dense",
+) -> None:
+    """Records what it means that data meets leaves which data had chosen, mixed or updated.
+
+    If outputs are left, `value` was a layer: chosen whole by an index, mixed of several, or after
+    a step of an inner loop. Else it was an activation: rows of an embedding.
+    """
+    for leaf, layout in value.layouts.items():
+        alone = Value(
+            value.evidence, activation=True, layouts={leaf: layout}, sources=[(value, MAIN)]
+        )
+        free = [d for d in range(len(layout.dims)) if d not in contracted and d not in batch]
+        axes = layout.axes(contracted) - layout.picked
+        outputs = layout.axes(free) - layout.picked
+        if layout.mixed and not layout.picked:
+            of_data = [d for d in range(len(layout.dims)) if layout.is_broadcast(d)]
+            if axes and outputs and all(d in batch for d in of_data):
+                interpreter.recorder.record(leaf, "mixed", node, node.evidence, axes=axes)
+        elif axes and (outputs or layout.updated):
+            contract(interpreter, node, alone, other, contracted, node.evidence, kind, batch)
+        else:
+            interpreter.recorder.remark(alone, "contracted as an activation", node)
+
+
+@rule("conv_general_dilated")
+def _conv_general_dilated(interpreter: Interpreter, eqn, operands):
+    """The kernel is contracted over its input features and window."""
+    numbers = eqn.params["dimension_numbers"]
+    image, kernel = operands
+    image = interpreter.settled(image, "conv_general_dilated")
+    evidence = as_data(image, numbers.lhs_spec[1:])
+    features, *contracted = numbers.rhs_spec
+    if is_pending(kernel) and evidence:
+        (output,) = interpreter.activations(eqn, operands)
+        contract_pending(interpreter, output, kernel, image, contracted, (), "conv")
+        return [output]
+    kernel = interpreter.settled(kernel, "conv_general_dilated")
+    if evidence <= kernel.own_evidence or not kernel.has_leaves:
+        return unknown(interpreter, eqn, [image, kernel])
+    groups = eqn.params["feature_group_count"] * eqn.params["batch_group_count"]
+    batch_axes = {leaf: layout.axes() for leaf, layout in kernel.layouts.items()}
+    for leaf, layout in kernel.layouts.items():
+        batch_axes[leaf], rest = _group_axes(layout.dims[features], groups)
+        groups = min(groups, rest) if batch_axes[leaf] else groups
+    outputs = interpreter.activations(eqn, [image, kernel], max(evidence, kernel.evidence))
+    contract(
+        interpreter, outputs[0], kernel, image, contracted, evidence, "conv",
+        groups=groups, batch_axes=batch_axes,
+    )  # fmt: skip
+    if image.is_weight:
+        interpreter.recorder.remark(image, "repeated among activations", outputs[0])
     return outputs
 
 
-@rule("dot_general")
-def _dot_general(self: Interpreter, eqn, operands):
-    contracting, batching = eqn.params["dimension_numbers"]
-    # A parameter that is repeated over a new dimension (a class token for each image of a batch)
-    # is an activation to whatever it meets.
-    repeated = [
-        _is_repeated(value, {*contracting[side], *batching[side]})
-        for side, value in enumerate(operands)
-    ]
-    for side, value in enumerate(operands):
-        other = operands[1 - side]
-        if not value.data and (other.data or (repeated[1 - side] and not repeated[side])):
-            if other.one_hot:
-                return lookup(self, eqn, value, operands)
-            outputs = contract(
-                self,
-                eqn,
-                operands,
-                value,
-                contracting[side],
-                lambda layout, dims=batching[side]: layout.axes(dims),
-                "dense",
-            )
-            self.note(other, "repeated among activations", outputs[0])
-            return outputs
-    return [_product(self, eqn, operands, contracting, batching)]
-
-
-def _is_repeated(value: Value, used: Collection[int]) -> bool:
-    """Whether a dimension that the product keeps comes from no axis of any leaf."""
-    layouts = value.layouts.values()
-    rank = max((len(layout.dims) for layout in layouts), default=0)
-    return value.is_weight and any(
-        all(layout.dims[d] and not layout.axes([d]) for layout in layouts)
-        for d in range(rank)
-        if d not in used
-    )
-
-
-def _product(self: Interpreter, eqn, operands, contracting, batching) -> Value:
-    """`A @ B` of two parameters, or of one and a constant: not yet a use of either."""
-    shapes = [shape_of(atom) for atom in eqn.invars]
-    sides = [self.with_layout(value, shape) for value, shape in zip(operands, shapes, strict=True)]
-    layouts: dict[int, Layout] = {}
-    ends: list[list[tuple[int, frozenset[int]]]] = [[], []]
-    free = [
-        [d for d in range(len(shape)) if d not in (*contracting[side], *batching[side])]
-        for side, shape in enumerate(shapes)
-    ]
-    for side, value in enumerate(sides):
-        others = [lay.broadcast(shapes[1 - side][d]) for d in free[1 - side]]
-        for leaf, layout in value.layouts.items():
-            batch = [layout.dims[d] for d in batching[side]]
-            own = [layout.dims[d] for d in free[side]]
-            product = layout.pick([*batch, *others, *own] if side else [*batch, *own, *others])
-            axes = layout.axes(contracting[side])
-            # Contracted with itself, or in part only: beyond what a layout can say.
-            if leaf in layouts or axes & product.axes():
-                return merge_lost(operands, eqn.primitive.name)
-            layouts[leaf] = product
-            if axes:
-                ends[side].append((leaf, axes))
-    if any(value.lost for value in sides):
-        return merge_lost(operands, eqn.primitive.name)
-    bonds = frozenset(
-        Bond((one, other), stack=self.place()) for one in ends[0] for other in ends[1]
-    )
-    return Value(
-        layouts=layouts,
-        bonds=bonds.union(*(value.bonds for value in sides)),
-        sources=[(value, MAIN) for value in operands if value is not CONSTANT],
-    )
+def _group_axes(features: lay.Dim, groups: int) -> tuple[frozenset[int], int]:
+    """Axes that a `vmap` has turned into groups, and how many groups one copy has."""
+    for n in range(len(features) - 1, 0, -1):
+        copies = lay.size_of(features[:n])
+        axes = frozenset(axis for piece in features[:n] for axis in piece.axes)
+        rest = frozenset(axis for piece in features[n:] for axis in piece.axes)
+        if axes and groups % copies == 0 and not axes & rest:
+            return axes, groups // copies
+    return frozenset(), groups
 
 
 @rule("ragged_dot_general")
-def _ragged_dot_general(self: Interpreter, eqn, operands):
+def _ragged_dot_general(interpreter: Interpreter, eqn, operands):
     """The rows of a group meet the matrix of their group: experts."""
     left, right, _ = operands
     numbers = eqn.params["ragged_dot_dimension_numbers"]
     contracting, batching = numbers.dot_dimension_numbers
-    if not left.data or right.data:
-        return unknown(self, eqn, operands)
+    evidence = as_data(left, [])
+    if left.is_weight or evidence <= right.own_evidence:
+        return unknown(interpreter, eqn, operands)
+    outputs = interpreter.activations(eqn, operands, evidence)
     groups = {*batching[1], *numbers.rhs_group_dimensions}
-    return contract(
-        self, eqn, operands, right, contracting[1], lambda layout: layout.axes(groups), "dense"
+    contract(
+        interpreter, outputs[0], right, left, contracting[1], evidence, "dense", groups
     )
-
-
-@rule("conv_general_dilated")
-def _conv_general_dilated(self: Interpreter, eqn, operands):
-    """The kernel is contracted over its input features and window."""
-    image, kernel = operands
-    numbers = eqn.params["dimension_numbers"]
-    is_image = image.data or _is_repeated(image, numbers.lhs_spec[1:])
-    if not is_image or kernel.data:
-        return unknown(self, eqn, operands)
-    features, *contracted = numbers.rhs_spec
-    groups = eqn.params["feature_group_count"] * eqn.params["batch_group_count"]
-    outputs = contract(
-        self,
-        eqn,
-        operands,
-        kernel,
-        contracted,
-        lambda layout: _group_axes(layout.dims[features], groups),
-        "conv",
-    )
-    self.note(image, "repeated among activations", outputs[0])
     return outputs
 
 
-def _group_axes(features: lay.Dim, groups: int) -> frozenset[int]:
-    """Axes that make up the groups, where a vmap has turned its axis into groups."""
-    for n in range(1, len(features)):
-        if lay.size_of(features[:n]) == groups:
-            axes = frozenset(axis for piece in features[:n] for axis in piece.axes)
-            rest = frozenset(axis for piece in features[n:] for axis in piece.axes)
-            return axes - rest
-    return frozenset()
+def as_data(value: Value, free: Dims) -> Evidence:
+    """How sure it is that `value`, whose dimensions `free` stay, is data for what it meets."""
+    if value.activation or value.is_constant:
+        return value.evidence
+    # A parameter that is repeated over a new dimension (a class token for each image of a batch)
+    # is an activation to whatever it meets.
+    layouts = value.layouts.values()
+    is_repeated = bool(layouts) and any(
+        all(layout.is_broadcast(d) and not layout.axes([d]) for layout in layouts) for d in free
+    )
+    return Evidence.MADE if is_repeated else Evidence.NONE
+
+

@@ -1,23 +1,38 @@
-"""Calls and structured control flow, followed by structure and not by name.
+"""Calls, branches and loops, followed by structure and not by name.
 
 JAX renames these primitives and their parameters between versions, so nothing here reads more of
 them than which parameters are jaxprs, and how their inputs and outputs match in number and rank.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gc_optax._tracing import layout as lay
-from gc_optax._tracing.interpreter import DEFAULT, Interpreter, rule, shape_of
-from gc_optax._tracing.values import CONSTANT, MAIN, STATISTIC, Value, data, merge
+from gc_optax._tracing.interpreter import (
+    DEFAULT,
+    LINEAR,
+    Interpreter,
+    constant,
+    open_jaxpr,
+    rule,
+    shape_of,
+)
+from gc_optax._tracing.values import (
+    MAIN,
+    SPLAT,
+    STATISTIC,
+    Evidence,
+    Reference,
+    Value,
+    activation,
+    hide,
+    merge,
+)
 
 MAX_ROUNDS = 8
-"""Rounds after which a loop that still changes its weights has lost their layouts."""
+"""Rounds after which a loop that still changes its weights has hidden their layouts."""
 
-
-def open_jaxpr(jaxpr):
-    """The jaxpr with its equations, whether closed or not."""
-    return getattr(jaxpr, "jaxpr", jaxpr)
+LINEAR.update(["cond", "scan", "select_n", "while"])
 
 
 def is_jaxpr(value: Any) -> bool:
@@ -25,12 +40,13 @@ def is_jaxpr(value: Any) -> bool:
 
 
 @rule(DEFAULT)
-def _call_or_unknown(self: Interpreter, eqn, operands: list[Value]) -> list[Value]:
-    """A primitive without a rule: followed inside if it is a call, else it loses the layouts."""
+def _call_or_unknown(interpreter: Interpreter, eqn, operands: list[Value]) -> list[Value]:
+    """A primitive without a rule: followed inside if it is a call, else it hides the layouts."""
     for parameter in eqn.params.values():
         if is_jaxpr(parameter) and _is_body(open_jaxpr(parameter), eqn):
-            return call(self, open_jaxpr(parameter), eqn, operands)
-    return unknown(self, eqn, operands)
+            return call(interpreter, parameter, eqn, operands)
+    operands = [interpreter.settled(value, eqn.primitive.name) for value in operands]
+    return unknown(interpreter, eqn, operands)
 
 
 def _is_body(jaxpr, eqn) -> bool:
@@ -40,9 +56,9 @@ def _is_body(jaxpr, eqn) -> bool:
     return ranks(jaxpr.invars) == ranks(eqn.invars) and ranks(jaxpr.outvars) == ranks(eqn.outvars)
 
 
-def call(self: Interpreter, jaxpr, eqn, operands: list[Value]) -> list[Value]:
+def call(interpreter: Interpreter, jaxpr, eqn, operands: list[Value]) -> list[Value]:
     # The body of a shard_map sees the shards of its operands.
-    outputs = self.run(jaxpr, _fitted(operands, jaxpr.invars))
+    outputs = interpreter.run(jaxpr, _fitted(operands, open_jaxpr(jaxpr).invars))
     return _fitted(outputs, eqn.outvars)
 
 
@@ -57,35 +73,70 @@ def _fitted(values: Sequence[Value], variables) -> list[Value]:
     return [fitted(value, shape_of(v)) for value, v in zip(values, variables, strict=True)]
 
 
-def unknown(self: Interpreter, eqn, operands: list[Value]) -> list[Value]:
+def unknown(interpreter: Interpreter, eqn, operands: list[Value]) -> list[Value]:
     """The layouts end here. If data takes part, this may have been a contraction."""
     name = eqn.primitive.name
-    if any(value.data for value in operands):
-        outputs = self.data_outputs(eqn, operands)
-        if not outputs:  # a print
-            return outputs
-        for value in operands:
-            for leaf, layout in value.layouts.items():
-                if layout.axes():
-                    self.record(leaf, "lost", outputs[0], text=name)
-            for leaf, primitive in value.lost.items():
-                self.record(leaf, "lost", outputs[0], text=primitive)
+    if not any(value.has_leaves or value.activation for value in operands):
+        return [constant(var, Evidence.MADE) for var in eqn.outvars]
+    if any(value.activation for value in operands):
+        outputs = interpreter.activations(eqn, operands)
+        if outputs:  # not a print
+            for value in operands:
+                interpreter.recorder.hidden(value, outputs[0], name)
         return outputs
-    return [merge_lost(operands, name) for _ in eqn.outvars]
+    return [hide(operands, name) for _ in eqn.outvars]
 
 
-def merge_lost(operands: Sequence[Value], primitive: str) -> Value:
-    """A weight made of the operands in a way that no layout describes."""
-    lost: dict[int, str] = {}
-    for value in operands:
-        lost.update(dict.fromkeys(value.layouts, primitive))
-        lost.update(value.lost)
-    sources = [(value, MAIN) for value in operands if value is not CONSTANT]
-    return Value(lost=lost, sources=sources)
+@rule("cond")
+def _cond(interpreter: Interpreter, eqn, operands):
+    """Every branch is followed; its outputs are a choice among those of the branches."""
+    index, *rest = operands
+    before = _contents(interpreter)
+    branches, after = [], []
+    for branch in eqn.params["branches"]:
+        _restore(interpreter, before)
+        branches.append(interpreter.run(branch, rest))
+        after.append(_contents(interpreter))
+    for reference, *contents in zip(interpreter.references, *after, strict=False):
+        reference.content = _choice(interpreter, contents, reference.shape, index)
+    return [
+        _choice(interpreter, outputs, shape_of(var), index)
+        for var, *outputs in zip(eqn.outvars, *branches, strict=True)
+    ]
+
+
+@rule("select_n")
+def _select(interpreter: Interpreter, eqn, operands):
+    """A mask chooses between arrays: it does not make weights data."""
+    which, *cases = operands
+    if not any(case.has_leaves for case in cases):
+        return [interpreter.combine(eqn, operands, "used as a mask")]
+    return [_choice(interpreter, cases, shape_of(eqn.outvars[0]), which)]
+
+
+def _choice(
+    interpreter: Interpreter, cases: Sequence[Value], shape, which: Value = SPLAT
+) -> Value:
+    """Any of the cases."""
+    if all(case is cases[0] for case in cases):
+        return cases[0]
+    if any(case.is_data and not case.has_leaves for case in cases):
+        chosen = activation(
+            [which, *cases],
+            splat=all(case.splat for case in [which, *cases]),
+            gradient=any(case.gradient for case in cases),
+        )
+        for case in cases:
+            interpreter.recorder.remark(case, "chosen among activations", chosen)
+        return chosen
+    chosen = merge(cases, shape, "select_n")
+    if which is not SPLAT:
+        chosen.sources.append((which, STATISTIC))
+    return chosen
 
 
 @rule("scan")
-def _scan(self: Interpreter, eqn, operands):
+def _scan(interpreter: Interpreter, eqn, operands):
     """Inputs are constants, carry and xs, and xs have one axis more outside than inside."""
     body = open_jaxpr(eqn.params["jaxpr"])
     n_carry = sum(
@@ -105,118 +156,120 @@ def _scan(self: Interpreter, eqn, operands):
             operands[n_constants + n_carry :], body.invars[n_constants + n_carry :], strict=True
         )
     ]
-    outputs = _loop(
-        self,
+    outputs = loop(
+        interpreter,
         carry,
-        lambda state: self.run(body, [*constants, *state, *xs]),
+        lambda state: interpreter.run(eqn.params["jaxpr"], [*constants, *state, *xs]),
         [shape_of(var) for var in eqn.outvars[:n_carry]],
     )
     rows = zip(outputs[n_carry:], eqn.outvars[n_carry:], strict=True)
     return [*outputs[:n_carry], *(_stacked(value, var) for value, var in rows)]
 
 
+def _row(value: Value, var) -> Value:
+    """One of the rows that a scan goes through: its leading axis tells copies of a layer apart."""
+    if value.has_leaves:
+        return value.map(lambda layout: layout.choose(layout.dims[1:], [0]), "scan")
+    return Value(
+        value.evidence,
+        activation=value.activation,
+        splat=value.splat or all(size == 1 for size in shape_of(var)),
+        one_hot=frozenset(d - 1 for d in value.one_hot if d),
+        gradient=value.gradient,
+        sources=[(value, MAIN)],
+    )
+
+
 def _stacked(value: Value, var) -> Value:
     """The rows of a scan, collected."""
-    if not value.is_weight:
+    if not value.has_leaves:
         return value
     leading = lay.broadcast(shape_of(var)[0])
     return value.map(lambda layout: layout.pick((leading, *layout.dims)), "scan")
 
 
 @rule("while")
-def _while(self: Interpreter, eqn, operands):
+def _while(interpreter: Interpreter, eqn, operands):
     """Inputs are the condition's constants, the body's constants and the carry."""
     condition, body = open_jaxpr(eqn.params["cond_jaxpr"]), open_jaxpr(eqn.params["body_jaxpr"])
     n_carry = len(eqn.outvars)
     n_condition = len(condition.invars) - n_carry
     first = n_condition + len(body.invars) - n_carry
-    return _loop(
-        self,
+    constants = operands[n_condition:first]
+    return loop(
+        interpreter,
         operands[first:],
-        lambda state: self.run(body, [*operands[n_condition:first], *state]),
+        lambda state: interpreter.run(eqn.params["body_jaxpr"], [*constants, *state]),
         [shape_of(var) for var in eqn.outvars],
     )
 
 
-def _row(value: Value, var) -> Value:
-    """One of the rows that a scan goes through: its leading axis tells copies of a layer apart."""
-    if value.is_weight:
-        return value.map(lambda layout: layout.choose(layout.dims[1:], [0]), "scan")
-    uniform = all(size == 1 for size in shape_of(var))
-    return Value(data=value.data, uniform=uniform, one_hot=value.one_hot, sources=[(value, MAIN)])
-
-
-def _loop(self: Interpreter, carry: Sequence[Value], step, shapes) -> list[Value]:
+def loop(
+    interpreter: Interpreter,
+    carry: Sequence[Value],
+    step: Callable[[list[Value]], list[Value]],
+    shapes: Sequence[tuple[int, ...]],
+) -> list[Value]:
     """Runs `step` until what is known of the carry no longer changes; the last run is recorded.
 
-    Returns the outputs of the step, of which the first are the carry.
+    What references hold is a part of the carry. Returns the outputs of the step, of which the
+    first are the carry.
     """
-    initial = carry
+    records = interpreter.recorder.records
+    references = list(interpreter.references)
+    initial = carry = [*carry, *_contents(interpreter)]
+    shapes = [*shapes, *(reference.shape for reference in references)]
+    n_carry = len(carry) - len(references)
     rounds = 0
     while True:
         # New values for each round, since what comes out of a round goes into the next.
         state = [_copy(value) for value in carry]
-        seen = len(self.records)
-        outputs = step(state)
+        _restore(interpreter, state[n_carry:])
+        seen = len(records)
+        outputs = step(state[:n_carry])
+        after = [*outputs[:n_carry], *_contents(interpreter)[: len(references)]]
         following = [
-            _choice(self, [value, output], shape)
-            for value, output, shape in zip(carry, outputs, shapes, strict=False)
+            _choice(interpreter, [value, output], shape)
+            for value, output, shape in zip(carry, after, shapes, strict=True)
         ]
         rounds += 1
         if rounds > MAX_ROUNDS:
             following = [
-                new if new.data or new.same(old) else merge_lost([new], "scan")
+                new if new.is_data or new.same(old) else hide([new], "scan")
                 for new, old in zip(following, carry, strict=True)
             ]
         if all(new.same(old) for new, old in zip(following, carry, strict=True)):
             break
-        del self.records[seen:]
+        del records[seen:]
         carry = following
-    for value, output, before in zip(state, outputs, initial, strict=False):
+    for value, output, before in zip(state, after, initial, strict=True):
         value.sources += [(before, MAIN), (output, MAIN)]
-        if value.data:
-            self.note(before, "initial state of a loop over activations", value)
-    return [*state, *outputs[len(state) :]]
+        if value.activation and not value.has_leaves:
+            interpreter.recorder.remark(before, "initial state of a loop over activations", value)
+    _restore(interpreter, state[n_carry:])
+    return [*state[:n_carry], *outputs[n_carry:]]
 
 
 def _copy(value: Value) -> Value:
+    if isinstance(value, Reference):
+        return value
     return Value(
-        data=value.data,
-        uniform=value.uniform,
+        value.evidence,
+        activation=value.activation,
+        splat=value.splat,
+        one_hot=value.one_hot,
+        gradient=value.gradient,
         layouts=value.layouts,
-        lost=value.lost,
-        bonds=value.bonds,
+        unknown=value.unknown,
+        edges=value.edges,
         sources=[(value, MAIN)],
     )
 
 
-@rule("cond")
-def _cond(self: Interpreter, eqn, operands):
-    """Every branch is followed; its outputs are a choice among those of the branches."""
-    index, *rest = operands
-    branches = [self.run(open_jaxpr(branch), rest) for branch in eqn.params["branches"]]
-    return [
-        _choice(self, outputs, shape_of(var), index)
-        for var, *outputs in zip(eqn.outvars, *branches, strict=True)
-    ]
+def _contents(interpreter: Interpreter) -> list[Value]:
+    return [reference.content for reference in interpreter.references]
 
 
-@rule("select_n")
-def _select(self: Interpreter, eqn, operands):
-    """A mask chooses between arrays: it does not make weights data."""
-    which, *cases = operands
-    return [_choice(self, cases, shape_of(eqn.outvars[0]), which)]
-
-
-def _choice(self: Interpreter, cases: Sequence[Value], shape, which: Value = CONSTANT) -> Value:
-    """Any of the cases."""
-    if any(case.data for case in cases):
-        uniform = all(case.uniform for case in [which, *cases])
-        chosen = data([which, *cases], uniform)
-        for case in cases:
-            self.note(case, "chosen among activations", chosen)
-        return chosen
-    chosen = merge(cases, shape, "select_n")
-    if which is not CONSTANT:
-        chosen.sources.append((which, STATISTIC))
-    return chosen
+def _restore(interpreter: Interpreter, contents: Sequence[Value]) -> None:
+    for reference, content in zip(interpreter.references, contents, strict=False):
+        reference.content = content

@@ -1,8 +1,15 @@
 """Elementwise primitives: weights combine, and with data they become part of the activations."""
 
 import dataclasses
+from collections.abc import Sequence
 
-from gc_optax._tracing.interpreter import UNIFORM, Interpreter, rule, shape_of
+from gc_optax._tracing.interpreter import (
+    LINEAR,
+    SPLAT_PRESERVING,
+    Interpreter,
+    rule,
+    shape_of,
+)
 from gc_optax._tracing.values import STATISTIC, Value, merge
 
 UNARY = (
@@ -15,8 +22,8 @@ UNARY = (
 )  # fmt: skip
 
 BINARY = (
-    "and", "atan2", "clamp", "complex", "eq", "ge", "gt", "igamma", "igammac", "le", "lt", "max",
-    "min", "ne", "nextafter", "or", "polygamma", "pow", "regularized_incomplete_beta", "rem",
+    "and", "atan2", "clamp", "complex", "eq", "eq_to", "ge", "gt", "igamma", "igammac", "le",
+    "le_to", "lt", "lt_to", "max", "min", "ne", "nextafter", "or", "polygamma", "pow", "regularized_incomplete_beta", "rem",
     "shift_left", "shift_right_arithmetic", "shift_right_logical", "xor", "zeta",
 )  # fmt: skip
 
@@ -28,49 +35,81 @@ PHRASES = {
     "div": "multiplied with activations",
 }
 
-UNIFORM.update([*UNARY, *BINARY, *PHRASES])
+SPLAT_PRESERVING.update([*UNARY, *BINARY, *PHRASES])
+LINEAR.update(["convert_element_type", "neg", *PHRASES])
 
 
 @rule(*UNARY, *BINARY)
-def _elementwise(self: Interpreter, eqn, operands):
-    if any(value.data for value in operands):
-        return self.mix(eqn, operands, f"combined with activations by `{eqn.primitive.name}`")
-    return [merge(operands, shape_of(eqn.outvars[0]), eqn.primitive.name)]
+def _elementwise(interpreter: Interpreter, eqn, operands):
+    phrase = f"combined with activations by `{eqn.primitive.name}`"
+    return [interpreter.combine(eqn, operands, phrase)]
 
 
 @rule("mul", "div")
-def _scale(self: Interpreter, eqn, operands):
+def _scale(interpreter: Interpreter, eqn, operands):
     """A weight scaled by one number is a weight, even if the number depends on the data."""
-    inputs = [value for value in operands if value.data]
-    weights = [value for value in operands if not value.data]
-    shape = shape_of(eqn.outvars[0])
-    if inputs and not (all(value.uniform for value in inputs) and _varies(weights, shape)):
-        return self.mix(eqn, operands, PHRASES[eqn.primitive.name])
-    scaled = merge(weights, shape, eqn.primitive.name)
-    scaled.sources += [(value, STATISTIC) for value in inputs]
-    return [scaled]
+    factors = [value for value in operands if value.activation and value.splat]
+    rest = [value for value in operands if value not in factors]
+    if factors and _varies(rest, shape_of(eqn.outvars[0])):
+        scaled = merge(rest, shape_of(eqn.outvars[0]), eqn.primitive.name)
+        scaled.sources += [(value, STATISTIC) for value in factors]
+        return [scaled]
+    return [interpreter.combine(eqn, operands, PHRASES[eqn.primitive.name])]
 
 
-def _varies(weights: list[Value], shape) -> bool:
-    """Whether the product is still about the weights, and not about the data broadcast by one."""
+def _varies(values: Sequence[Value], shape) -> bool:
+    """Whether a product is about these weights, and not about one number that is broadcast."""
     is_matrix = sum(size > 1 for size in shape) > 1
-    return is_matrix and not all(value.uniform for value in weights)
+    return (
+        is_matrix
+        and any(value.has_leaves for value in values)
+        and not all(value.splat for value in values)
+    )
 
 
 @rule("add", "sub", "add_any")
-def _add(self: Interpreter, eqn, operands):
-    if any(value.data for value in operands):
-        return self.mix(eqn, operands, PHRASES[eqn.primitive.name])
-    output = merge(operands, shape_of(eqn.outvars[0]), eqn.primitive.name)
-    # W + A @ B: the product is a weight itself, and B is contracted with what A gives.
-    if any(_is_whole(value) for value in operands):
-        output.bonds = frozenset(dataclasses.replace(bond, is_weight=True) for bond in output.bonds)
+def _add(interpreter: Interpreter, eqn, operands):
+    if _is_gradient_step(operands):
+        return [_updated(operands, shape_of(eqn.outvars[0]), eqn.primitive.name)]
+    output = interpreter.combine(eqn, operands, PHRASES[eqn.primitive.name])
+    if any(map(_is_whole, operands, eqn.invars)):
+        # W + A @ B: the product is a weight itself, and B is contracted with what A gives.
+        output.edges = frozenset(dataclasses.replace(edge, is_weight=True) for edge in output.edges)
+    if any(value.is_weight and _is_whole(value, atom)
+           for value, atom in zip(operands, eqn.invars, strict=True)):  # fmt: skip
+        output.layouts = {
+            leaf: layout._replace(product=False) for leaf, layout in output.layouts.items()
+        }
     return [output]
 
 
-def _is_whole(value: Value) -> bool:
-    """Whether a leaf without a product behind it fills all dimensions, two or more."""
-    return not value.bonds and any(
-        len(layout.dims) > 1 and all(layout.axes([d]) for d in range(len(layout.dims)))
+def _is_gradient_step(operands: Sequence[Value]) -> bool:
+    """Whether this is `w - rate * gradient`, after which `w` is still that parameter."""
+    if len(operands) != 2:
+        return False
+    (weight, step) = sorted(operands, key=lambda value: not value.has_leaves)
+    is_parameter = weight.is_weight or any(layout.updated for layout in weight.layouts.values())
+    return is_parameter and step.gradient and step.is_data and not step.has_leaves
+
+
+def _updated(operands: Sequence[Value], shape, primitive: str) -> Value:
+    output = merge(operands, shape, primitive)
+    output.layouts = {
+        leaf: layout._replace(updated=True) for leaf, layout in output.layouts.items()
+    }
+    return output
+
+
+def _is_whole(value: Value, atom) -> bool:
+    """Whether an array without a product behind it fills all dimensions, two or more."""
+    if value.activation or value.edges:
+        return False
+    shape = shape_of(atom)
+    if value.is_constant:
+        return not value.splat and sum(size > 1 for size in shape) > 1
+    return any(
+        not layout.product
+        and len(layout.dims) > 1
+        and all(layout.axes([d]) for d in range(len(layout.dims)))
         for layout in value.layouts.values()
     )

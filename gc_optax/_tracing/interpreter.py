@@ -1,19 +1,27 @@
 """The environment loop: runs a jaxpr over `Value`s, with one rule per primitive.
 
-A rule is called only where an operand is a weight. It gets the interpreter, the equation and the
-operands' values, and gives back the values of the outputs. To add a primitive that only moves
-dimensions around, see `structure`; one that contracts, `contraction`.
+A rule is called where an operand has leaves. It gets the interpreter, the equation and the
+operands' values, and gives back the values of the outputs. README.md shows how to add one.
 """
 
-import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
-from gc_optax._tracing import layout as lay
-from gc_optax._tracing.records import Kind, Record
-from gc_optax._tracing.values import CONSTANT, Value, data
+from gc_optax._tracing.one_hot import chosen_by_constant, chosen_dimensions, outer_product
+from gc_optax._tracing.records import Recorder, is_backward
+from gc_optax._tracing.values import (
+    SPLAT,
+    Evidence,
+    Reference,
+    Value,
+    activation,
+    combined_evidence,
+    is_pending,
+    merge,
+)
 
 Rule = Callable[["Interpreter", Any, list[Value]], list[Value]]
 
@@ -22,10 +30,20 @@ RULES: dict[str, Rule] = {}
 DEFAULT = "(any other)"
 """The rule for primitives that have none of their own."""
 
-
-UNIFORM: set[str] = set()
+SPLAT_PRESERVING: set[str] = set()
 """Primitives that make one number out of one number, or repeat it."""
 
+ALWAYS: set[str] = set()
+"""Primitives whose rule is called whatever the operands are: they look inside, or at state."""
+
+LINEAR: set[str] = set()
+"""Primitives through which an activation keeps the leaves that data has chosen or mixed."""
+
+KEY_PRIMITIVES = {
+    "random_bits", "random_clone", "random_fold_in", "random_seed", "random_split",
+    "random_unwrap", "random_wrap", "rng_bit_generator", "rng_uniform", "threefry2x32",
+}  # fmt: skip
+"""Primitives of random numbers, which are no data whatever the key is."""
 
 def rule(*primitives: str) -> Callable[[Rule], Rule]:
     """Registers a rule for the named primitives."""
@@ -38,173 +56,196 @@ def rule(*primitives: str) -> Callable[[Rule], Rule]:
 
 
 def shape_of(atom) -> tuple[int, ...]:
-    """The shape of a variable or literal; () for tokens and references."""
+    """The shape of a variable or literal; () for tokens."""
     return getattr(atom.aval, "shape", ())
 
 
 class Interpreter:
-    """Runs jaxprs and records what it sees of each leaf.
+    """Runs jaxprs and records what it sees of each leaf."""
 
-    Args:
-        constants_are_data: Whether arrays that are computed from nothing count as inputs.
-    """
+    def __init__(self):
+        self.recorder = Recorder()
+        self.references: list[Reference] = []
+        self._backward = False
 
-    def __init__(self, constants_are_data: bool = False):
-        self.records: list[Record] = []
-        self._constants_are_data = constants_are_data
-        self._stack: list[Any] = []
-        self._pseudo_leaves = itertools.count(-1, -1)
-
-    def run(self, jaxpr, args: Sequence[Value], constants: Iterable[Value] = ()) -> list[Value]:
-        """The values of the outputs."""
+    def run(self, jaxpr, args: Sequence[Value]) -> list[Value]:
+        """The values of the outputs of a jaxpr, closed or open."""
         from jax.extend.core import Literal  # slow to import: it loads Pallas
 
-        env: dict[Any, Value] = dict(zip(jaxpr.invars, args, strict=True))
-        env.update(zip(jaxpr.constvars, constants, strict=False))
+        body = open_jaxpr(jaxpr)
+        env: dict[Any, Value] = dict(zip(body.invars, args, strict=True))
+        constants = getattr(jaxpr, "consts", ())
+        for variable, constant in zip(body.constvars, constants, strict=False):
+            env[variable] = closed_over(constant)
 
         def read(atom) -> Value:
-            return CONSTANT if isinstance(atom, Literal) else env.get(atom, CONSTANT)
+            if isinstance(atom, Literal):
+                return closed_over(atom.val) if shape_of(atom) else SPLAT
+            return env.get(atom, SPLAT)
 
-        for eqn in jaxpr.eqns:
+        for eqn in body.eqns:
             outputs = self._apply(eqn, [read(atom) for atom in eqn.invars])
             env.update(zip(eqn.outvars, outputs, strict=True))
-        return [read(atom) for atom in jaxpr.outvars]
+        return [read(atom) for atom in body.outvars]
 
     def _apply(self, eqn, operands: list[Value]) -> list[Value]:
-        if any(value.is_weight for value in operands):
-            self._stack.append(eqn)
-            outputs = RULES.get(eqn.primitive.name, RULES[DEFAULT])(self, eqn, operands)
-            self._stack.pop()
-            return [
-                _one(value) if _is_uniform(var) else value
-                for value, var in zip(outputs, eqn.outvars, strict=True)
-            ]
-        if any(value.data for value in operands):
-            if eqn.primitive.name not in RULES and any(map(_is_index, operands, eqn.invars)):
-                return RULES[DEFAULT](self, eqn, operands)  # may hold a one-hot encoding
-            return self.data_outputs(eqn, operands)
-        uniform = all(value.uniform for value in operands) and bool(operands)
+        name = eqn.primitive.name
+        if name in KEY_PRIMITIVES:
+            return [constant(var, Evidence.MADE) for var in eqn.outvars]
+        if any(value.has_leaves for value in operands):
+            return self._apply_rule(eqn, operands)
+        if name in ALWAYS or any(isinstance(value, Reference) for value in operands):
+            return self._apply_rule(eqn, operands)
+        if name not in RULES and _may_hold_data(eqn, operands):
+            return self._apply_rule(eqn, operands)
+        if any(value.activation for value in operands):
+            return self.activations(eqn, operands)
+        return constants(eqn, operands)
+
+    def _apply_rule(self, eqn, operands: list[Value]) -> list[Value]:
+        name = eqn.primitive.name
+        outside, self._backward = self._backward, is_backward([eqn], self._backward)
+        self.recorder.stack.append(eqn)
+        seen = len(self.recorder.records)
+        if name in RULES and name not in LINEAR:
+            operands = [self.settled(value, name) for value in operands]
+        outputs = RULES.get(name, RULES[DEFAULT])(self, eqn, operands)
+        self._remark_vanished(eqn, operands, outputs, seen)
+        self.recorder.stack.pop()
+        self._backward = outside
         return [
-            data([]) if self._constants_are_data and not _is_uniform(var) else Value(uniform=one)
-            for var in eqn.outvars
-            for one in [_is_uniform(var, uniform)]
+            _one(value) if _is_one(var) else value
+            for value, var in zip(outputs, eqn.outvars, strict=True)
         ]
 
-    def data_outputs(self, eqn, operands: Sequence[Value]) -> list[Value]:
-        """Outputs that depend on an input. A number stays one through arithmetic and broadcast."""
+    def settled(self, value: Value, primitive: str) -> Value:
+        """The value; what data has chosen of leaves is an activation now, and no weight any more."""
+        if not is_pending(value):
+            return value
+        settled = activation([value], value.evidence, gradient=value.gradient)
+        for leaf, layout in value.layouts.items():
+            if layout.picked:
+                self.recorder.record(leaf, "lookup", settled, value.evidence, stopped=layout.stopped)
+            elif layout.updated:
+                phrase = f"updated and combined with activations by `{primitive}`"
+                self.recorder.record(leaf, "remark", settled, value.evidence, text=phrase)
+        return settled
+
+    def _remark_vanished(self, eqn, operands, outputs, seen: int) -> None:
+        """Nothing that was used is left without a record."""
+        left = {leaf for value in outputs for leaf in (*value.layouts, *value.unknown)}
+        left |= {record.leaf for record in self.recorder.records[seen:]}
+        for value in operands:
+            if value.is_weight and not left.issuperset((*value.layouts, *value.unknown)):
+                node = outputs[0] if outputs else value
+                self.recorder.remark(value, f"used in `{eqn.primitive.name}`", node)
+
+    def activations(
+        self, eqn, operands: Sequence[Value], evidence: Evidence | None = None
+    ) -> list[Value]:
+        """Outputs that a layer gives, or that depend on what one gives."""
+        if evidence is None:
+            evidence = max(combined_evidence(operands)[0], Evidence.MADE)
         name = eqn.primitive.name
-        uniform = name in UNIFORM and all(value.uniform for value in operands)
-        one_hot = _compares_with_positions(eqn, operands) or (
-            name in UNIFORM and len(operands) == 1 and operands[0].one_hot
-        )
+        splat = name in SPLAT_PRESERVING and all(value.splat for value in operands)
+        gradient = any(value.gradient for value in operands) or is_backward([eqn], self._backward)
+        one_hot = chosen_dimensions(eqn, operands)
+        outer = outer_product(eqn, operands)
         return [
-            data(operands if _has_gradient(eqn, var) else (), _is_uniform(var, uniform), one_hot)
+            activation(
+                operands if _has_gradient(eqn, var) else (),
+                evidence,
+                splat=splat or _is_one(var),
+                one_hot=one_hot,
+                outer=outer,
+                gradient=gradient,
+            )
             for var in eqn.outvars
         ]
 
     def mix(self, eqn, operands: Sequence[Value], phrase: str) -> list[Value]:
         """Weights become part of the activations in another way than by a contraction."""
-        outputs = self.data_outputs(eqn, operands)
+        outputs = self.activations(eqn, operands)
         for value in operands:
-            self.note(value, phrase, outputs[0])
+            if value.has_leaves:
+                self.recorder.remark(value, phrase, outputs[0])
         return outputs
 
-    def note(self, value: Value, phrase: str, node: Value) -> None:
-        """Records of each leaf in a weight that this was done to it."""
-        if value.data:
-            return
-        for leaf in value.lost:
-            self.record(leaf, "note", node, text=phrase)
-        for leaf, layout in value.layouts.items():
-            self.record(leaf, "note", node, text=phrase, axes=layout.axes())
-        # `table @ W` of a constant table is a contraction like any other, and now seen to be one
-        # that no input comes before.
-        constants = [leaf for leaf in value.layouts if leaf < 0]
-        self.follow_bonds(value, constants, node, is_certain=True)
+    def combine(self, eqn, operands: Sequence[Value], phrase: str) -> Value:
+        """The operands elementwise; weights that meet activations become a part of them.
 
-    def record(
-        self, leaf: int, kind: Kind, node: Value, stack: tuple[Any, ...] = (), **details
-    ) -> None:
-        """Records a sighting, here unless `stack` says where; `node` is what came out of it."""
-        if leaf >= 0:
-            self.records.append(Record(leaf, kind, stack or self.place(), node, **details))
-
-    def place(self) -> tuple[Any, ...]:
-        """The equations that we are in, outermost first."""
-        return tuple(self._stack)
-
-    def follow_bonds(
-        self, value: Value, start: Sequence[int], node: Value, is_certain: bool = False
-    ) -> None:
-        """Records the contractions between parameters, outward from the leaves next to the data.
-
-        In `x @ (W + A @ B)`, `x` is contracted with `A`, and `B` with what comes of that. In
-        `x @ (A @ B)` that is not certain, since `B` could also be a layer that maps inputs `A`.
+        What comes of constants and of what data has chosen may yet be a weight: it keeps leaves.
         """
-        visited, frontier = set(start), list(start)
-        while frontier:
-            near = frontier.pop(0)
-            for bond in value.bonds:
-                for (here, _), (far, axes) in (bond.ends, bond.ends[::-1]):
-                    if here != near or far in visited or far not in value.layouts:
-                        continue
-                    visited.add(far)
-                    frontier.append(far)
-                    product = not (is_certain or bond.is_weight)
-                    self.record_use(far, "dense", node, value, axes, product, stack=bond.stack)
-
-    def record_use(
-        self,
-        leaf: int,
-        kind: Kind,
-        node: Value,
-        value: Value,
-        axes: frozenset[int],
-        product: bool,
-        kept: frozenset[int] | None = None,
-        batch: frozenset[int] = frozenset(),
-        stack: tuple[Any, ...] = (),
-    ) -> None:
-        """Records that axes of a leaf were contracted; those still in `kept` only in part."""
-        layout = value.layouts[leaf]
-        axes |= layout.summed
-        in_bonds = [far for bond in value.bonds for end, far in bond.ends if end == leaf]
-        self.record(
-            leaf,
-            kind,
-            node,
-            stack,
-            axes=axes,
-            batch=batch - axes,
-            present=layout.axes().union(*in_bonds),
-            partial=axes & (layout.chosen | (layout.axes() if kept is None else kept)),
-            product=product,
-            stopped=layout.stopped,
-        )
-
-    def frozen(self, variable) -> Value:
-        """An array that is like a parameter but not one of them: a frozen weight, a mask."""
-        shape = shape_of(variable)
-        if not _is_uniform(variable) and jnp.issubdtype(variable.aval.dtype, jnp.inexact):
-            return self.with_layout(Value(), shape)
-        return Value(uniform=_is_uniform(variable))
-
-    def with_layout(self, value: Value, shape: Sequence[int]) -> Value:
-        """The value; a constant gets a layout, so that contractions with it can be followed."""
-        if value.is_weight:
-            return value
-        return Value(layouts={next(self._pseudo_leaves): lay.identity(shape)})
+        _, is_activation = combined_evidence(operands)
+        if is_activation and any(value.is_data and not value.has_leaves for value in operands):
+            return self.mix(eqn, operands, phrase)[0]
+        output = merge(operands, shape_of(eqn.outvars[0]), eqn.primitive.name)
+        if is_activation:
+            for value in operands:
+                if value.is_weight:
+                    self.recorder.remark(value, phrase, output)
+        return output
 
 
-def _is_uniform(var, uniform: bool = False) -> bool:
-    return uniform or all(size == 1 for size in shape_of(var))
+def open_jaxpr(jaxpr):
+    """The jaxpr with its equations, whether closed or not."""
+    return getattr(jaxpr, "jaxpr", jaxpr)
+
+
+def constant(variable, evidence: Evidence, splat: bool = False, **known) -> Value:
+    """An array that is made of nothing that is learned."""
+    if _is_one(variable):
+        return Value(splat=True)
+    return Value(evidence, splat=splat, **known)
+
+
+def constants(eqn, operands: Sequence[Value]) -> list[Value]:
+    """Outputs of an equation whose operands are constants, or that has none."""
+    evidence = max((value.evidence for value in operands), default=Evidence.MADE)
+    splat = eqn.primitive.name in SPLAT_PRESERVING and all(value.splat for value in operands)
+    one_hot = chosen_dimensions(eqn, operands)
+    return [
+        constant(var, max(evidence, Evidence.MADE), splat, one_hot=one_hot) for var in eqn.outvars
+    ]
+
+
+def closed_over(array) -> Value:
+    """An array of the program: a batch, or a mask, or one that chooses rows."""
+    if np.size(array) <= 1:
+        return SPLAT
+    return Value(Evidence.CLOSED, one_hot=chosen_by_constant(array))
+
+
+def _may_hold_data(eqn, operands: Sequence[Value]) -> bool:
+    """Whether a call without leaves may hold a one-hot encoding, or an array that is closed over."""
+    return bool(eqn.params) and (
+        not any(value.activation for value in operands)
+        or any(map(is_index, operands, eqn.invars))
+    )
+
+
+def is_index(value: Value, atom) -> bool:
+    """Whether the value is data of integers."""
+    return value.activation and jnp.issubdtype(getattr(atom.aval, "dtype", bool), jnp.integer)
+
+
+def _is_one(var) -> bool:
+    return all(size == 1 for size in shape_of(var))
 
 
 def _one(value: Value) -> Value:
     """A single number: it has no axes to lose (a largest singular value)."""
-    if value.data or (value.uniform and not value.lost):
+    if isinstance(value, Reference) or value.splat and not value.unknown:
         return value
-    return Value(uniform=True, layouts=value.layouts, bonds=value.bonds, sources=value.sources)
+    return Value(
+        value.evidence,
+        activation=value.activation,
+        splat=True,
+        gradient=value.gradient,
+        layouts=value.layouts,
+        edges=value.edges,
+        sources=value.sources,
+    )
 
 
 def _has_gradient(eqn, var) -> bool:
@@ -215,16 +256,3 @@ def _has_gradient(eqn, var) -> bool:
     dtype = getattr(var.aval, "dtype", None)
     is_inexact = dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
     return is_inexact and eqn.primitive.name != "stop_gradient"
-
-
-def _is_index(value: Value, atom) -> bool:
-    return value.data and jnp.issubdtype(getattr(atom.aval, "dtype", bool), jnp.integer)
-
-
-def _compares_with_positions(eqn, operands: Sequence[Value]) -> bool:
-    """Whether this is a one-hot encoding: `index == iota`."""
-    return (
-        eqn.primitive.name == "eq"
-        and any(map(_is_index, operands, eqn.invars))
-        and any(not value.data and not value.uniform for value in operands)
-    )

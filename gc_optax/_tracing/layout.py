@@ -9,15 +9,20 @@ two dimensions is seen there in both, and a contraction over one of them as one 
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Piece(NamedTuple):
     """A factor of a dimension."""
 
-    axes: tuple[int, ...]  # of the leaf; () where the dimension was broadcast
+    axes: tuple[int, ...]  # of the leaf; () where the dimension comes from none of them
     size: int
     stride: int | None  # in elements of the axis; None where the order is lost
+
+    @property
+    def is_broadcast(self) -> bool:
+        """Whether the leaf is repeated along it. (In a product, it is the other factor's.)"""
+        return not self.axes and self.stride is None and self.size > 1
 
     def split(self, major: int) -> tuple["Piece", "Piece"]:
         minor = self.size // major
@@ -33,20 +38,32 @@ class Layout(NamedTuple):
 
     dims: tuple[Dim, ...]
     summed: frozenset[int] = frozenset()  # axes that were summed over on the way
-    chosen: frozenset[int] = frozenset()  # axes of which an index chose a part
+    chosen: frozenset[int] = frozenset()  # axes of which a constant index chose a part
+    picked: frozenset[int] = frozenset()  # axes along which data chose one entry
+    mixed: frozenset[int] = frozenset()  # axes that were contracted with data, see `contraction`
     stopped: bool = False  # whether no gradient flows back to the leaf
+    product: bool = False  # whether it was contracted with a constant
+    updated: bool = False  # whether a gradient step has been taken from it
+    shards: frozenset[tuple[Any, int]] = frozenset()  # (mesh axis, axis that is split over it)
 
     def axes(self, dims: Iterable[int] | None = None) -> frozenset[int]:
         """The leaf's axes in the given dimensions, by default in all."""
         chosen = self.dims if dims is None else [self.dims[d] for d in dims]
         return frozenset(axis for dim in chosen for piece in dim for axis in piece.axes)
 
+    def is_broadcast(self, d: int) -> bool:
+        """Whether the leaf is repeated along the dimension."""
+        return any(piece.is_broadcast for piece in self.dims[d])
+
     def pick(self, dims: Iterable[Dim]) -> "Layout":
         return self._replace(dims=tuple(dims))
 
-    def choose(self, dims: Iterable[Dim], gone: Iterable[int]) -> "Layout":
+    def choose(self, dims: Iterable[Dim], gone: Iterable[int], by_data: bool = False) -> "Layout":
         """The layout with new dimensions, where an index went through those in `gone`."""
-        return self._replace(dims=tuple(dims), chosen=self.chosen | self.axes(gone))
+        axes = self.axes(gone)
+        if by_data:
+            return self._replace(dims=tuple(dims), picked=self.picked | axes)
+        return self._replace(dims=tuple(dims), chosen=self.chosen | axes)
 
 
 def identity(shape: Sequence[int]) -> Layout:
@@ -57,6 +74,11 @@ def identity(shape: Sequence[int]) -> Layout:
 def broadcast(size: int) -> Dim:
     """A dimension that comes from no axis."""
     return () if size == 1 else (Piece((), size, None),)
+
+
+def foreign(size: int) -> Dim:
+    """A dimension of a product that is the other factor's."""
+    return () if size == 1 else (Piece((), size, 1),)
 
 
 def resized(dim: Dim, size: int) -> Dim:
@@ -150,8 +172,8 @@ def _mixed(pieces: deque[Piece], sizes: deque[int]) -> list[Dim]:
     return [joined((Piece(tuple(axes), size, None),), (), size) for size in taken]
 
 
-def merged(one: Layout, other: Layout) -> Layout | None:
-    """The layout of an elementwise combination; None where the two disagree."""
+def merged(one: Layout, other: Layout) -> Layout:
+    """The layout of an elementwise combination, or of a choice between the two."""
     dims: list[Dim] = []
     for a, b in zip(one.dims, other.dims, strict=True):
         axes_a, axes_b = one.pick([a]).axes(), other.pick([b]).axes()
@@ -159,10 +181,8 @@ def merged(one: Layout, other: Layout) -> Layout | None:
             dims.append(a)
         elif not axes_a:
             dims.append(b)
-        elif axes_a == axes_b:
-            dims.append((Piece(tuple(sorted(axes_a)), size_of(a), None),))
         else:
-            return None
+            dims.append((Piece(tuple(sorted(axes_a | axes_b)), size_of(a), None),))
     # A sum over an axis (a mean, a norm) does not count beside the axis itself.
     summed = frozenset(
         axis
@@ -170,12 +190,25 @@ def merged(one: Layout, other: Layout) -> Layout | None:
         if (axis in one.summed or axis not in one.axes())
         and (axis in other.summed or axis not in other.axes())
     )
-    return Layout(tuple(dims), summed, one.chosen | other.chosen, one.stopped and other.stopped)
+    return Layout(
+        tuple(dims),
+        summed,
+        one.chosen | other.chosen,
+        one.picked | other.picked,
+        one.mixed | other.mixed,
+        one.stopped and other.stopped,
+        one.product and other.product,
+        one.updated or other.updated,
+        one.shards | other.shards,
+    )
 
 
 def joined(one: Dim, other: Dim, size: int) -> Dim:
     """A dimension in which parts of two arrays stand one after the other."""
-    axes = {axis for dim in (one, other) for piece in dim for axis in piece.axes}
+    pieces = (*one, *other)
+    axes = {axis for piece in pieces for axis in piece.axes}
+    if not axes and pieces and not any(piece.is_broadcast for piece in pieces):
+        return foreign(size)
     return (Piece(tuple(sorted(axes)), size, None),) if axes else broadcast(size)
 
 

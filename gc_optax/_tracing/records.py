@@ -1,14 +1,18 @@
-"""`Record`: what was seen of a parameter leaf at one place of the computation."""
+"""`Record`: what was seen of a parameter leaf at one place; `Recorder`: all that was seen."""
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from jax.extend.source_info_util import summarize
 
-from gc_optax._tracing.values import Value
+from gc_optax._tracing.values import Evidence, Value
 
-Kind = Literal["dense", "conv", "lookup", "lost", "note"]
+RecordKind = Literal["dense", "conv", "lookup", "mixed", "unknown", "remark"]
+
+REMATERIALIZED = "rematted_computation"
+"""What JAX calls the part of a backward pass in which a checkpoint runs forward again."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -16,25 +20,28 @@ class Record:
     """One sighting."""
 
     leaf: int
-    kind: Kind
+    kind: RecordKind
     stack: tuple[Any, ...]  # the equations around the place, outermost first
     node: Value  # what came out, which tells whether the loss depends on it
+    evidence: Evidence  # how sure it is that the leaf met data here
     axes: frozenset[int] = frozenset()  # contracted axes of the leaf
     batch: frozenset[int] = frozenset()  # axes that ran along with the data: copies of the layer
     present: frozenset[int] = frozenset()  # all axes that went into the contracted array
     partial: frozenset[int] = frozenset()  # axes contracted in part only
-    product: bool = False  # contracted with another parameter on the way
+    product: bool = False  # contracted with another weight or a constant on the way
     stopped: bool = False  # no gradient flows back from here
-    text: str = ""  # for "lost" the primitive, for "note" what was done
+    direct: bool = True  # of a remark: whether the leaf itself met the data, not what it gave
+    groups: int | None = None  # of a convolution
+    text: str = ""  # for "unknown" the primitive, for "remark" what was done
+
+    @property
+    def is_use(self) -> bool:
+        return self.kind in ("dense", "conv")
 
     @property
     def is_backward(self) -> bool:
-        """Whether the place is in a backward pass, which uses each parameter transposed.
-
-        What is recomputed there for a checkpoint is forward again.
-        """
-        names = "/".join(str(eqn.source_info.name_stack) for eqn in self.stack)
-        return "transpose(" in names and "rematted" not in names.rpartition("transpose(")[2]
+        """Whether the place is in a backward pass, which uses each parameter transposed."""
+        return is_backward(self.stack)
 
     @property
     def where(self) -> str:
@@ -44,3 +51,124 @@ class Record:
             re.sub(r"^.*[/\\\\]", "", summarize(self.stack[-1].source_info)) if self.stack else ""
         )
         return f"{names} ({line})" if names else line
+
+
+def is_backward(stack: Sequence[Any], backward: bool = False) -> bool:
+    """Whether the innermost of these equations belongs to a backward pass, inside one or not.
+
+    What is recomputed there for a checkpoint is forward again. Transformations and the scopes of
+    users stand in the same stack of names, as different types.
+    """
+    for eqn in stack:
+        for entry in eqn.source_info.name_stack.stack:
+            if entry.name == "transpose" and type(entry).__name__ == "Transform":
+                backward = True
+            elif entry.name == REMATERIALIZED:
+                backward = False
+    return backward
+
+
+class Recorder:
+    """Keeps the records, and where in the program the interpreter is."""
+
+    def __init__(self):
+        self.records: list[Record] = []
+        self.stack: list[Any] = []
+
+    def place(self) -> tuple[Any, ...]:
+        """The equations that we are in, outermost first."""
+        return tuple(self.stack)
+
+    def record(
+        self,
+        leaf: int,
+        kind: RecordKind,
+        node: Value,
+        evidence: Evidence,
+        stack: tuple[Any, ...] = (),
+        **details,
+    ) -> None:
+        """Records a sighting, here unless `stack` says where; `node` is what came out of it."""
+        self.records.append(Record(leaf, kind, stack or self.place(), node, evidence, **details))
+
+    def remark(self, value: Value, phrase: str, node: Value, evidence: Evidence | None = None):
+        """Records of each leaf in `value` that this was done to it, where it met data as it is.
+
+        Leaves of which data has chosen a part were looked up.
+        """
+        evidence = node.evidence if evidence is None else evidence
+        direct = not value.activation
+        for leaf in value.unknown:
+            self.record(leaf, "remark", node, evidence, text=phrase, direct=direct)
+        for leaf, layout in value.layouts.items():
+            if layout.picked:
+                self.record(leaf, "lookup", node, evidence, stopped=layout.stopped)
+            elif not layout.mixed:
+                self.record(
+                    leaf, "remark", node, evidence, text=phrase, axes=layout.axes(), direct=direct
+                )
+
+    def hidden(self, value: Value, node: Value, primitive: str = "") -> None:
+        """Records that leaves met data where no layout says over which axes."""
+        if value.activation:
+            return
+        for leaf, layout in value.layouts.items():
+            if primitive and layout.axes():
+                self.record(leaf, "unknown", node, node.evidence, text=primitive)
+        for leaf, hidden_by in value.unknown.items():
+            self.record(leaf, "unknown", node, node.evidence, text=hidden_by)
+
+    def use(
+        self,
+        leaf: int,
+        kind: RecordKind,
+        node: Value,
+        value: Value,
+        evidence: Evidence,
+        axes: frozenset[int],
+        product: bool,
+        kept: frozenset[int] | None = None,
+        batch: frozenset[int] = frozenset(),
+        groups: int | None = None,
+        stack: tuple[Any, ...] = (),
+    ) -> None:
+        """Records that axes of a leaf were contracted; those still in `kept` only in part."""
+        layout = value.layouts[leaf]
+        axes |= layout.summed
+        on_edges = [far for edge in value.edges for end, far in edge.ends if end == leaf]
+        self.record(
+            leaf,
+            kind,
+            node,
+            evidence,
+            stack,
+            axes=axes,
+            batch=(batch | layout.picked) - axes,
+            present=layout.axes().union(*on_edges),
+            partial=axes & (layout.chosen | (layout.axes() if kept is None else kept)),
+            product=product,
+            stopped=layout.stopped,
+            groups=groups,
+        )
+
+    def follow_edges(
+        self, value: Value, start: Sequence[int], node: Value, evidence: Evidence
+    ) -> None:
+        """Records the contractions between parameters, outward from the leaves next to the data.
+
+        In `x @ (W + A @ B)`, `x` is contracted with `A`, and `B` with what comes of that. In
+        `x @ (A @ B)` that is not certain, since `B` could also be a layer that maps inputs `A`.
+        """
+        visited, frontier = set(start), list(start)
+        while frontier:
+            near = frontier.pop(0)
+            for edge in value.edges:
+                for (here, _), (far, axes) in (edge.ends, edge.ends[::-1]):
+                    if here != near or far in visited or far not in value.layouts:
+                        continue
+                    visited.add(far)
+                    frontier.append(far)
+                    product = not edge.is_weight
+                    self.use(
+                        far, "dense", node, value, evidence, axes, product, stack=edge.stack
+                    )

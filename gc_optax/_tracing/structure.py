@@ -1,21 +1,22 @@
 """Primitives that only move, cut or join dimensions: each layout goes along.
 
-A rule is a function `(layout, eqn) -> layout`, or None where the layout is lost.
+A rule is a function `(layout, eqn) -> layout`, or None where no layout describes the outcome.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from gc_optax._tracing import layout as lay
-from gc_optax._tracing.control_flow import unknown
-from gc_optax._tracing.interpreter import UNIFORM, Interpreter, rule, shape_of
+from gc_optax._tracing.interpreter import LINEAR, SPLAT_PRESERVING, Interpreter, rule, shape_of
 from gc_optax._tracing.layout import Layout
-from gc_optax._tracing.values import Value, merge
+from gc_optax._tracing.values import Value
 
-MOVES = ("broadcast_in_dim", "reshape", "squeeze", "transpose", "slice", "reduce_sum",
-         "optimization_barrier", "copy", "sharding_constraint", "reshard")  # fmt: skip
-"""Primitives that make no more than one number out of one number."""
+MOVES = ("broadcast_in_dim", "reshape", "squeeze", "transpose", "optimization_barrier", "copy",
+         "sharding_constraint", "reshard")  # fmt: skip
+
+SPLAT_PRESERVING.update([*MOVES, "slice", "reduce_sum"])
+LINEAR.update(MOVES)
 
 LayoutRule = Callable[[Layout, Any], Layout | None]
 
@@ -24,8 +25,10 @@ def carries(*primitives: str) -> Callable[[LayoutRule], LayoutRule]:
     """Registers what primitives of one operand do to its layout."""
 
     def register(function: LayoutRule) -> LayoutRule:
-        def apply(self: Interpreter, eqn, operands: list[Value]) -> list[Value]:
+        def apply(interpreter: Interpreter, eqn, operands: list[Value]) -> list[Value]:
             (operand,) = operands
+            if not operand.has_leaves:  # it had been chosen from leaves by data
+                return interpreter.activations(eqn, operands)
             output = operand.map(lambda layout: function(layout, eqn), eqn.primitive.name)
             return [output for _ in eqn.outvars]
 
@@ -50,7 +53,7 @@ def _reshape(layout, eqn):
 
 @carries("squeeze")
 def _squeeze(layout, eqn):
-    return _without(layout, eqn.params["dimensions"])
+    return without(layout, eqn.params["dimensions"])
 
 
 @carries("broadcast_in_dim")
@@ -66,12 +69,12 @@ def _broadcast_in_dim(layout, eqn):
 @carries("unstack")
 def _unstack(layout, eqn):
     gone = [eqn.params["axis"] % len(layout.dims)]
-    return layout.choose(_without(layout, gone).dims, gone)
+    return layout.choose(without(layout, gone).dims, gone)
 
 
 @carries("slice")
 def _slice(layout, eqn):
-    return _cut(layout, shape_of(eqn.outvars[0]))
+    return cut(layout, shape_of(eqn.outvars[0]))
 
 
 @carries("rev", "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
@@ -82,7 +85,7 @@ def _along_a_dimension(layout, eqn):
 @carries("reduce_sum")
 def _reduce_sum(layout, eqn):
     gone = eqn.params["axes"]
-    return _without(layout, gone)._replace(summed=layout.summed | layout.axes(gone))
+    return without(layout, gone)._replace(summed=layout.summed | layout.axes(gone))
 
 
 @carries(
@@ -90,34 +93,34 @@ def _reduce_sum(layout, eqn):
     "argmax", "argmin",
 )  # fmt: skip
 def _reduce(layout, eqn):
-    return _without(layout, eqn.params["axes"])
+    return without(layout, eqn.params["axes"])
 
 
 @rule("split")
-def _split(self: Interpreter, eqn, operands):
+def _split(interpreter: Interpreter, eqn, operands):
+    if not operands[0].has_leaves:
+        return interpreter.activations(eqn, operands)
     shapes = map(shape_of, eqn.outvars)
-    return [operands[0].map(partial(_cut, shape=shape), "split") for shape in shapes]
-
-
-@rule("pad")
-def _pad(self: Interpreter, eqn, operands):
-    operand, padding = operands
-    if operand.data or padding.data:
-        return self.mix(eqn, operands, "padded with activations")
-    return [operand.map(lambda layout: lay.fitted(layout, shape_of(eqn.outvars[0])), "pad")]
+    return [operands[0].map(partial(cut, shape=shape), "split") for shape in shapes]
 
 
 @rule("sort")
-def _sort(self: Interpreter, eqn, operands):
-    if any(value.data for value in operands):
-        return self.mix(eqn, operands, "sorted with activations")
+def _sort(interpreter: Interpreter, eqn, operands):
+    if any(value.is_data for value in operands):
+        return interpreter.mix(eqn, operands, "sorted with activations")
     return list(operands)
 
 
+@rule("pad")
+def _pad(interpreter: Interpreter, eqn, operands):
+    def fitted(layout: Layout) -> Layout:
+        return lay.fitted(layout, shape_of(eqn.outvars[0]))
+
+    return _joined(interpreter, eqn, operands[:1], fitted, "padded with activations", operands[1:])
+
+
 @rule("concatenate")
-def _concatenate(self: Interpreter, eqn, operands):
-    if any(value.data for value in operands):
-        return self.mix(eqn, operands, "concatenated with activations")
+def _concatenate(interpreter: Interpreter, eqn, operands):
     dimension, shape = eqn.params["dimension"], shape_of(eqn.outvars[0])
 
     def within(layout: Layout) -> Layout:
@@ -125,13 +128,11 @@ def _concatenate(self: Interpreter, eqn, operands):
         dims[dimension] = lay.joined(dims[dimension], (), shape[dimension])
         return layout.pick(dims)
 
-    return [merge([v.map(within, "concatenate") for v in operands], shape, "concatenate")]
+    return _joined(interpreter, eqn, operands, within, "concatenated with activations")
 
 
 @rule("stack")
-def _stack(self: Interpreter, eqn, operands):
-    if any(value.data for value in operands):
-        return self.mix(eqn, operands, "stacked with activations")
+def _stack(interpreter: Interpreter, eqn, operands):
     shape = shape_of(eqn.outvars[0])
     axis = eqn.params["axis"] % len(shape)
 
@@ -139,7 +140,20 @@ def _stack(self: Interpreter, eqn, operands):
         new = lay.broadcast(shape[axis])
         return layout.pick((*layout.dims[:axis], new, *layout.dims[axis:]))
 
-    return [merge([v.map(within, "stack") for v in operands], shape, "stack")]
+    return _joined(interpreter, eqn, operands, within, "stacked with activations")
+
+
+def _joined(
+    interpreter: Interpreter,
+    eqn,
+    operands: Sequence[Value],
+    within: Callable[[Layout], Layout],
+    phrase: str,
+    others: Sequence[Value] = (),
+) -> list[Value]:
+    """Arrays side by side, each in its part of the output."""
+    parts = [v.map(within, eqn.primitive.name) if v.has_leaves else v for v in operands]
+    return [interpreter.combine(eqn, [*parts, *others], phrase)]
 
 
 @carries("tile")
@@ -152,86 +166,29 @@ def _tile(layout, eqn):
     )
 
 
-@rule("dynamic_slice")
-def _dynamic_slice(self: Interpreter, eqn, operands):
-    operand, *starts = operands
-    if operand.data or any(value.data for value in starts):
-        return lookup(self, eqn, operand, operands)
-    return [operand.map(lambda layout: _cut(layout, shape_of(eqn.outvars[0])), "dynamic_slice")]
-
-
-@rule("gather")
-def _gather(self: Interpreter, eqn, operands):
-    """`W[i]` by constant indices; by data it is a lookup."""
-    operand, indices = operands
-    if operand.data or indices.data:
-        return lookup(self, eqn, operand, operands)
-    numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
-    shape = shape_of(eqn.outvars[0])
-    gone = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
-    batch = [d for d in range(len(shape)) if d not in numbers.offset_dims]
-
-    def gathered(layout: Layout) -> Layout:
-        cut = _cut(layout, sizes)
-        dims = [lay.broadcast(size) for size in shape]
-        kept = [d for d in range(len(sizes)) if d not in gone]
-        for source, target in zip(kept, numbers.offset_dims, strict=True):
-            dims[target] = cut.dims[source]
-        if len(batch) != 1:
-            return cut.pick(dims)
-        for source in gone:  # chosen rows: still rows
-            dims[batch[0]] = lay.joined(dims[batch[0]], layout.dims[source], shape[batch[0]])
-        return layout.pick(dims)
-
-    return [operand.map(gathered, "gather")]
-
-
-def lookup(self: Interpreter, eqn, operand: Value, operands) -> list[Value]:
-    """Rows are chosen by data: an embedding."""
-    outputs = self.data_outputs(eqn, operands)
-    if not operand.data:
-        for leaf, layout in operand.layouts.items():
-            if layout.axes():
-                self.record(leaf, "lookup", outputs[0], stopped=layout.stopped)
-        for leaf, primitive in operand.lost.items():
-            self.record(leaf, "lost", outputs[0], text=primitive)
-    return outputs
-
-
 @rule("optimization_barrier", "device_put", "copy", "sharding_constraint", "reshard",
-      "layout_constraint", "name", "pvary", "pbroadcast", "psum",
-      "psum_invariant", "pmax", "pmin", "ppermute")  # fmt: skip
-def _identity(self: Interpreter, eqn, operands):
+      "layout_constraint", "name")  # fmt: skip
+def _identity(interpreter: Interpreter, eqn, operands):
     return list(operands)
 
 
-UNIFORM.update(MOVES)
-
-
-@rule("all_gather", "all_gather_invariant", "reduce_scatter")
-def _resharded(self: Interpreter, eqn, operands):
-    """Along a mesh axis, in place: the dimension grows or shrinks."""
-    (operand,) = operands
-    if not eqn.params["tiled"]:
-        return unknown(self, eqn, operands)
-    shape = shape_of(eqn.outvars[0])
-    return [operand.map(lambda layout: lay.fitted(layout, shape), eqn.primitive.name)]
-
-
 @rule("stop_gradient")
-def _stop_gradient(self: Interpreter, eqn, operands):
+def _stop_gradient(interpreter: Interpreter, eqn, operands):
     (operand,) = operands
+    if not operand.has_leaves:
+        return interpreter.activations(eqn, operands)
     output = operand.map(lambda layout: layout._replace(stopped=True), "stop_gradient")
     output.sources.clear()
     return [output]
 
 
-def _without(layout: Layout, dimensions) -> Layout:
+def without(layout: Layout, dimensions) -> Layout:
     return layout.pick(dim for d, dim in enumerate(layout.dims) if d not in dimensions)
 
 
-def _cut(layout: Layout, shape) -> Layout:
+def cut(layout: Layout, shape, by_data: bool = False) -> Layout:
     """A part of each dimension. A single index chooses one copy: that axis is gone."""
     gone = [d for d, size in enumerate(shape) if size == 1 < lay.size_of(layout.dims[d])]
     parts = enumerate(zip(layout.dims, shape, strict=True))
-    return layout.choose((() if d in gone else lay.resized(*part) for d, part in parts), gone)
+    dims = (() if d in gone else lay.resized(*part) for d, part in parts)
+    return layout.choose(dims, gone, by_data)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from gc_optax._fan_in import FanIn, fan_in_size
 from gc_optax._tracing.records import Record
-from gc_optax._tracing.values import MAIN, STATISTIC, Value
+from gc_optax._tracing.values import MAIN, STATISTIC, Evidence, Value
 
 MAX_PLACES = 6
 
@@ -38,27 +38,39 @@ def relevance(outputs: Sequence[Value], side_outputs: Sequence[Value]) -> dict[V
 
 def verdict(shape: Sequence[int], records: Sequence[Record], levels: dict[Value, int]) -> Verdict:
     """What the records of one leaf mean, the most relevant ones deciding."""
-    forward = [record for record in records if record.kind == "note" or not record.is_backward]
-    only_backward = len(forward) < len(records) and all(r.kind == "note" for r in forward)
+    backward = [record for record in records if record.kind != "remark" and record.is_backward]
+    forward = [record for record in records if record not in backward]
+    if any(levels.get(record.node, 0) for record in backward):
+        # A forward pass that nothing depends on, over constants, is there only to be transposed.
+        forward = [
+            record
+            for record in forward
+            if levels.get(record.node, 0) or record.evidence == Evidence.ARGUMENT
+        ]
+    only_backward = bool(backward) and all(record.kind == "remark" for record in forward)
     records = _decisive(forward, levels)
-    uses = [record for record in records if record.kind in ("dense", "conv")]
-    lost = [record for record in records if record.kind == "lost"]
-    seen = ", ".join(sorted({record.text for record in records if record.kind == "note"}))
+    uses = [record for record in records if record.is_use]
+    seen = ", ".join(sorted({record.text for record in records if record.kind == "remark"}))
 
     def alone(reason: str, conflict: str = "") -> Verdict:
         return Verdict(FanIn((), reason, rank=len(shape)), conflict)
+
+    def at_kind(kind: str) -> list[Record]:
+        return [record for record in records if record.kind == kind]
 
     if 0 in shape:
         return alone("empty")
     if len(shape) < 2:
         return alone(seen or "rank below 2")
-    if any(record.kind == "lookup" for record in records):
+    if at_kind("lookup"):
         tied = ", also contracted (tied)" if uses else ""
         return alone(f"embedding lookup{tied}")
-    if lost:
-        return alone(f"layout lost in `{lost[0].text}`, before the use {_at(lost[:1])}")
+    if unknown := at_kind("unknown"):
+        return alone(f"layout lost in `{unknown[0].text}`, before the use {_at(unknown[:1])}")
     if only_backward:
         return alone("used in a backward pass only")
+    if mixed := at_kind("mixed"):
+        return alone(f"mixed by data with the layer's own input, {_at(mixed[:1])}")
     if not uses:
         return alone(seen or "no use found")
     if any(use.partial for use in uses):
@@ -74,24 +86,41 @@ def verdict(shape: Sequence[int], records: Sequence[Record], levels: dict[Value,
         return alone("fan-in of 1")
     kind = "conv" if all(use.kind == "conv" for use in uses) else "dense"
     batch = frozenset.intersection(*(_batch(use, shape) for use in uses)) - set(axes)
-    return Verdict(FanIn(axes, kind, tuple(sorted(batch)), kind=kind, rank=len(shape)))
+    groups = {use.groups for use in uses} if kind == "conv" else {None}
+    return Verdict(
+        FanIn(
+            axes,
+            kind,
+            tuple(sorted(batch)),
+            kind=kind,
+            groups=groups.pop() if len(groups) == 1 else None,
+            rank=len(shape),
+        )
+    )
 
 
 def _decisive(records: Sequence[Record], levels: dict[Value, int]) -> list[Record]:
-    """The records of the highest level: what the loss depends on, if there is any such."""
+    """The records that decide: what the loss depends on, and of that what surely met data."""
 
     def level(record: Record) -> int:
         return min(levels.get(record.node, 0), STATISTIC if record.stopped else MAIN)
 
-    notes = [record for record in records if record.kind == "note"]
-    sightings = [record for record in records if record.kind != "note"]
+    remarks = [record for record in records if record.kind == "remark"]
+    sightings = [record for record in records if record.kind != "remark"]
     highest = max(map(level, sightings), default=0)
-    # A table that the loss adds to its activations is no layer for what a side output does with it.
-    if highest < MAIN and any(
-        level(note) == MAIN and note.axes and note.node.data for note in notes
+    sightings = [record for record in sightings if level(record) == highest]
+    evidence = max((record.evidence for record in sightings), default=Evidence.NONE)
+    sightings = [record for record in sightings if record.evidence == evidence]
+    # A table that the loss adds to its activations is no layer, whatever a side output or a
+    # penalty with constants does with it.
+    as_it_is = [r for r in remarks if r.direct and r.axes and level(r) == MAIN]
+    if highest < MAIN and any(r.node.activation for r in as_it_is):
+        return remarks
+    if evidence < Evidence.ARGUMENT and any(
+        r.evidence >= evidence and r.node.activation for r in as_it_is
     ):
-        return notes
-    return [record for record in sightings if level(record) == highest] + notes
+        return remarks
+    return sightings + remarks
 
 
 def _without_ones(axes: frozenset[int], shape: Sequence[int]) -> frozenset[int]:

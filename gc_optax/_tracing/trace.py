@@ -6,15 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gc_optax._fan_in import FanIn
 from gc_optax._nnx import as_function_of_params
 from gc_optax._tracing import layout as lay
-from gc_optax._tracing.control_flow import open_jaxpr
-from gc_optax._tracing.interpreter import Interpreter, shape_of
+from gc_optax._tracing.interpreter import Interpreter, constant, open_jaxpr, shape_of
 from gc_optax._tracing.records import Record
-from gc_optax._tracing.values import Value
+from gc_optax._tracing.values import Evidence, Value, activation
 from gc_optax._tracing.verdict import relevance, verdict
 from gc_optax._trees import FanInTree, PyTree, leaf_name
 
@@ -72,7 +70,6 @@ def fan_in_by_trace(
         [index for index, (_, leaf) in enumerate(leaves) if _is_array(leaf)],
         sum(map(_is_array, jax.tree.leaves(state))),
         outputs.n_main,
-        has_inputs=any(map(_is_data, jax.tree.leaves((args, kwargs)))),
     )
     are_gradients = outputs.look_like_gradients and any(
         record.is_backward for found in records.values() for record in found
@@ -96,18 +93,17 @@ def fan_in_by_trace(
 class _Outputs:
     """What was learnt about the outputs of `fn` while it was traced."""
 
-    def __init__(self, outputs: Any, params: PyTree):
-        self.leaves = [leaf for leaf in jax.tree.leaves(outputs) if _is_output(leaf)]
+    def __init__(self, outputs: Any, leaves: Sequence[Any], params: PyTree):
         is_loss_and_aux = (
             isinstance(outputs, tuple)
             and len(outputs) == 2
             and _is_output(outputs[0])
             and jnp.shape(outputs[0]) == ()
         )
-        self.n_main = 1 if is_loss_and_aux else len(self.leaves)
+        self.n_main = 1 if is_loss_and_aux else len(leaves)
         # Auxiliary outputs may hold gradients, since only the loss decides.
         shapes = [leaf.shape for leaf in jax.tree.leaves(params) if _is_array(leaf)]
-        given = [jnp.shape(leaf) for leaf in self.leaves[: self.n_main]]
+        given = [jnp.shape(leaf) for leaf in leaves[: self.n_main]]
         self.look_like_gradients = any(
             given[i : i + len(shapes)] == shapes for i in range(len(given) - len(shapes) + 1)
         )
@@ -123,15 +119,17 @@ def _traced(fn: Callable[..., Any], arguments: PyTree) -> tuple[Any, _Outputs]:
         args, kwargs = jax.tree.unflatten(
             structure, [next(rest) if _is_array(leaf) else leaf for leaf in leaves]
         )
-        seen.append(_Outputs(fn(*args, **kwargs), args[0]))
-        return seen[-1].leaves
+        outputs = fn(*args, **kwargs)
+        flat = [leaf for leaf in jax.tree.leaves(outputs) if _is_output(leaf)]
+        seen.append(_Outputs(outputs, flat, args[0]))
+        return flat
 
     jaxpr = jax.make_jaxpr(of_arrays)([leaf for leaf in leaves if _is_array(leaf)])
     return jaxpr, seen[-1]
 
 
 def _interpreted(
-    closed, indices: Sequence[int], n_state: int, n_main: int, has_inputs: bool
+    closed, indices: Sequence[int], n_state: int, n_main: int
 ) -> tuple[dict[int, list[Record]], dict[Value, int]]:
     """The records of each leaf, and how relevant the places are where they were made.
 
@@ -141,33 +139,34 @@ def _interpreted(
         n_state: How many inputs after these are the other arrays of a module. They stay on the side
             of the parameters: masks, frozen weights.
         n_main: How many outputs are not auxiliary.
-        has_inputs: Whether there is data among the arguments.
     """
-    jaxpr = open_jaxpr(closed)
-    closes_over_arrays = any(np.size(constant) > 1 for constant in closed.consts)
-    interpreter = Interpreter(constants_are_data=not has_inputs and not closes_over_arrays)
-
-    def is_one(variable) -> bool:
-        return all(size == 1 for size in shape_of(variable))
-
+    interpreter = Interpreter()
+    variables = open_jaxpr(closed).invars
     inputs = [
-        Value(layouts={index: lay.identity(shape_of(variable))}, uniform=is_one(variable))
-        for index, variable in zip(indices, jaxpr.invars, strict=False)
+        Value(layouts={index: lay.identity(shape_of(variable))}, splat=_is_one(variable))
+        for index, variable in zip(indices, variables, strict=False)
     ]
     n_fixed = len(indices) + n_state
-    inputs += [interpreter.frozen(v) for v in jaxpr.invars[len(indices) : n_fixed]]
-    inputs += [Value(data=True, uniform=is_one(v)) for v in jaxpr.invars[n_fixed:]]
-    constants = [
-        interpreter.frozen(v) if has_inputs else Value(data=not is_one(v), uniform=is_one(v))
-        for v in jaxpr.constvars
-    ]
-    outputs = interpreter.run(jaxpr, inputs, constants)
+    inputs += [constant(v, Evidence.MADE) for v in variables[len(indices) : n_fixed]]
+    inputs += map(_argument, variables[n_fixed:])
+    outputs = interpreter.run(closed, inputs)
     for output in outputs:
-        interpreter.note(output, "returned without meeting data", output)
+        interpreter.recorder.remark(output, "returned without meeting data", output)
     records: dict[int, list[Record]] = {}
-    for record in interpreter.records:
+    for record in interpreter.recorder.records:
         records.setdefault(record.leaf, []).append(record)
     return records, relevance(outputs[:n_main], outputs[n_main:])
+
+
+def _argument(variable: Any) -> Value:
+    """An argument is data, but a key is not, nor what is drawn by it."""
+    if jnp.issubdtype(variable.aval.dtype, jax.dtypes.prng_key):
+        return constant(variable, Evidence.MADE)
+    return activation([], splat=_is_one(variable))
+
+
+def _is_one(variable: Any) -> bool:
+    return all(size == 1 for size in shape_of(variable))
 
 
 def _is_array(leaf: Any) -> bool:
@@ -176,15 +175,6 @@ def _is_array(leaf: Any) -> bool:
 
 def _is_output(leaf: Any) -> bool:
     return _is_array(leaf) or isinstance(leaf, bool | int | float | complex)
-
-
-def _is_data(leaf: Any) -> bool:
-    """Whether an argument is an array that a layer may work on: not a key, not a single number."""
-    return (
-        _is_array(leaf)
-        and len(leaf.shape) > 0
-        and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    )
 
 
 def _warn(conflicts: Sequence[str], are_gradients: bool) -> None:

@@ -1,0 +1,96 @@
+"""Arrays that choose: one-hot encodings, and outer products of activations.
+
+A contraction with an array that is 1 at an index and 0 elsewhere is a look-up, however it is spelt.
+So each value knows along which of its dimensions it chooses.
+"""
+
+import math
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gc_optax._tracing.values import Value
+
+UNCHANGED = ("convert_element_type", "copy", "reduce_precision", "stop_gradient")
+"""Primitives that change no dimension."""
+
+LARGEST_CHECKED = 2**24
+"""Up to how many entries an array of the program is read, to see whether it chooses."""
+
+
+def chosen_by_constant(array: Any) -> frozenset[int]:
+    """The dimensions along which an array of the program is 1 once and 0 elsewhere."""
+    if jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended):
+        return frozenset()
+    if array.ndim < 2 or array.size > LARGEST_CHECKED:
+        return frozenset()
+    is_one = np.asarray(array == 1)
+    if is_one.sum() != np.count_nonzero(np.asarray(array != 0)):
+        return frozenset()
+    return frozenset(
+        d for d, size in enumerate(is_one.shape) if size > 1 and (is_one.sum(d) == 1).all()
+    )
+
+
+def chosen_dimensions(eqn, operands: Sequence[Value]) -> frozenset[int]:
+    """The dimensions along which the output of an equation may choose.
+
+    `index == iota` compares an index with positions. Along which dimension these run, the equation
+    does not say, so it may be any.
+    """
+    name = eqn.primitive.name
+    if name == "eq":
+        rank = len(eqn.outvars[0].aval.shape)
+        return frozenset(range(rank)) if _compares_positions(eqn, operands) else frozenset()
+    which = next((i for i, value in enumerate(operands) if value.one_hot), None)
+    if which is None:
+        return frozenset()
+    dims = operands[which].one_hot
+    if name in UNCHANGED or name == "mul":  # gates: something at the chosen entry, 0 elsewhere
+        return dims
+    if name == "transpose":
+        return _moved(dims, eqn)
+    if name == "broadcast_in_dim":
+        return frozenset(eqn.params["broadcast_dimensions"][d] for d in dims)
+    if name in ("reshape", "squeeze"):
+        return _whole(dims, eqn.invars[which].aval.shape, eqn.outvars[0].aval.shape)
+    return frozenset()
+
+
+def outer_product(eqn, operands: Sequence[Value]) -> tuple[frozenset[int], ...]:
+    """The dimensions of either factor, where activations are multiplied without a sum."""
+    name = eqn.primitive.name
+    if name in UNCHANGED:
+        return operands[0].outer
+    if name == "transpose":
+        return tuple(_moved(dims, eqn) for dims in operands[0].outer)
+    if name != "dot_general" or not all(value.is_data for value in operands):
+        return ()
+    (contracted, _), (batch, _) = eqn.params["dimension_numbers"]
+    if contracted:
+        return ()
+    left, rank = len(eqn.invars[0].aval.shape), len(eqn.outvars[0].aval.shape)
+    return frozenset(range(len(batch), left)), frozenset(range(left, rank))
+
+
+def _compares_positions(eqn, operands: Sequence[Value]) -> bool:
+    return (
+        not any(value.has_leaves for value in operands)
+        and all(jnp.issubdtype(atom.aval.dtype, jnp.integer) for atom in eqn.invars)
+        and any(value.is_constant and not value.splat for value in operands)
+    )
+
+
+def _moved(dims: Collection[int], eqn) -> frozenset[int]:
+    order = list(eqn.params["permutation"])
+    return frozenset(order.index(d) for d in dims)
+
+
+def _whole(dims: Collection[int], old: Sequence[int], new: Sequence[int]) -> frozenset[int]:
+    """Where these dimensions are after a reshape, if it keeps them whole."""
+    places = {(math.prod(new[:e]), size): e for e, size in enumerate(new) if size > 1}
+    found = (places.get((math.prod(old[:d]), old[d])) for d in dims)
+    return frozenset(e for e in found if e is not None)
