@@ -50,7 +50,7 @@ def contract(
         axes = layout.axes(contracted)
         if not axes:
             continue
-        if leaf in other.layouts:
+        if leaf in other.layouts and other.is_weight:
             recorder.record(leaf, "remark", node, evidence, text="contracted with itself")
             continue
         if _is_gain(weight, leaf, contracted, batch):
@@ -97,6 +97,7 @@ def contract_pending(
     value: Value,
     other: Value,
     contracted: Dims,
+    free: Dims,
     batch: Dims,
     kind: RecordKind = "dense",
 ) -> None:
@@ -104,12 +105,21 @@ def contract_pending(
 
     If outputs are left, `value` was a layer: chosen whole by an index, mixed of several, or after
     a step of an inner loop. Else it was an activation: rows of an embedding.
+
+    Args:
+        interpreter: Where to record.
+        node: What comes out.
+        value: The operand that has these leaves.
+        other: The operand that is data.
+        contracted: The dimensions of `value` that are summed over.
+        free: The dimensions of `value` that hold outputs.
+        batch: The dimensions of `value` in which each entry of the data may have its own kernel.
+        kind: The kind of layer.
     """
     for leaf, layout in value.layouts.items():
         alone = Value(
             value.evidence, activation=True, layouts={leaf: layout}, sources=[(value, MAIN)]
         )
-        free = [d for d in range(len(layout.dims)) if d not in contracted and d not in batch]
         axes = layout.axes(contracted) - layout.picked
         outputs = layout.axes(free) - layout.picked
         if layout.mixed and not layout.picked:
@@ -132,7 +142,11 @@ def _conv_general_dilated(interpreter: Interpreter, eqn, operands):
     features, *contracted = numbers.rhs_spec
     if is_pending(kernel) and evidence:
         (output,) = interpreter.activations(eqn, operands)
-        contract_pending(interpreter, output, kernel, image, contracted, (), "conv")
+        groups = eqn.params["feature_group_count"]
+        along = [features] if groups > 1 else []  # where a `vmap` has put the kernels of a batch
+        contract_pending(
+            interpreter, output, kernel, image, contracted, [features], along, "conv"
+        )
         return [output]
     kernel = interpreter.settled(kernel, "conv_general_dilated")
     if evidence <= kernel.own_evidence or not kernel.has_leaves:

@@ -66,7 +66,13 @@ def _dot_general(interpreter: Interpreter, eqn, operands):
         for side, other in ((left, right), (right, left)):
             if is_pending(side.value):
                 contract_pending(
-                    interpreter, output, side.value, other.value, side.contracted, side.batch
+                    interpreter,
+                    output,
+                    side.value,
+                    other.value,
+                    side.contracted,
+                    side.free,
+                    side.batch,
                 )
         return [output]
     for side in (left, right):

@@ -45,15 +45,17 @@ def _gather(interpreter: Interpreter, eqn, operands):
     by_data = indices.activation
     gone = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
     batch = [d for d in range(len(shape)) if d not in numbers.offset_dims]
-    if by_data and any(sizes[d] < whole[d] for d in range(len(sizes)) if d not in gone):
+    if by_data and any(1 < sizes[d] < whole[d] for d in range(len(sizes))):
         return _looked_up(interpreter, eqn, operand, operands)
+    kept = [d for d in range(len(sizes)) if d not in gone]
+    gone |= {d for d in kept if sizes[d] == 1}
 
     def gathered(layout: Layout) -> Layout:
-        kept = [d for d in range(len(sizes)) if d not in gone]
         rows = lay.joined(tuple(piece for d in gone for piece in layout.dims[d]), (), 1)
         dims = [lay.broadcast(size) for size in shape]
         for source, target in zip(kept, numbers.offset_dims, strict=True):
-            dims[target] = lay.resized(layout.dims[source], sizes[source])
+            if source not in gone:
+                dims[target] = lay.resized(layout.dims[source], sizes[source])
         if by_data or not batch:
             return layout.choose(dims, gone, by_data)
         for target in batch:  # rows that constants choose are still rows
@@ -77,6 +79,11 @@ def chosen(
         output.evidence = max(operand.own_evidence, Evidence.MADE, *by_data)
     if by_data:
         interpreter.recorder.hidden(operand, output)
+    elif output.activation:
+        for leaf in operand.layouts:
+            interpreter.recorder.record(
+                leaf, "remark", output, output.evidence, direct=False, text="indexed by constants"
+            )
     return output
 
 

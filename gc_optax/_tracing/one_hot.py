@@ -67,8 +67,18 @@ def outer_product(eqn, operands: Sequence[Value]) -> tuple[frozenset[int], ...]:
         return operands[0].outer
     if name == "transpose":
         return tuple(_moved(dims, eqn) for dims in operands[0].outer)
-    if name != "dot_general" or not all(value.is_data for value in operands):
+    if name == "reshape" and operands[0].outer:
+        shapes = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
+        return tuple(_overlapping(dims, *shapes) for dims in operands[0].outer)
+    if name not in ("dot_general", "mul") or not all(value.is_data for value in operands):
         return ()
+    if name == "mul":
+        sizes = zip(*(atom.aval.shape for atom in eqn.invars), strict=False)
+        ones = [tuple(size == 1 for size in pair) for pair in sizes]
+        return tuple(
+            frozenset(d for d, pair in enumerate(ones) if pair == one)
+            for one in ((False, True), (True, False))
+        )
     (contracted, _), (batch, _) = eqn.params["dimension_numbers"]
     if contracted:
         return ()
@@ -94,3 +104,19 @@ def _whole(dims: Collection[int], old: Sequence[int], new: Sequence[int]) -> fro
     places = {(math.prod(new[:e]), size): e for e, size in enumerate(new) if size > 1}
     found = (places.get((math.prod(old[:d]), old[d])) for d in dims)
     return frozenset(e for e in found if e is not None)
+
+
+def _overlapping(dims: Collection[int], old: Sequence[int], new: Sequence[int]) -> frozenset[int]:
+    """The dimensions after a reshape into which any part of these has gone."""
+
+    def spans(shape: Sequence[int]) -> list[tuple[int, int]]:
+        """For each dimension the strides between which its index varies."""
+        return [(math.prod(shape[d + 1 :]), math.prod(shape[d:])) for d in range(len(shape))]
+
+    before, after = spans(old), spans(new)
+    return frozenset(
+        e
+        for d in dims
+        for e, (low, high) in enumerate(after)
+        if max(low, before[d][0]) < min(high, before[d][1])
+    )
