@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 import gc_optax
-from gc_optax._trace import _interpreted, _traced
+from gc_optax._tracing.trace import _interpreted, _traced
 
 
 def decoder(params, tokens):
@@ -107,7 +107,7 @@ def main():
         trace, inference, whole = fastest(
             [
                 lambda p=params: jax.make_jaxpr(decoder)(p, tokens),
-                lambda c=closed, n=leaves: _interpreted(c, n, 0, 1, has_inputs=True),
+                lambda c=closed, n=leaves: _interpreted(c, n, 0, 1),
                 lambda p=params: gc_optax.fan_in_by_trace(decoder, p, tokens),
             ],
             repetitions,

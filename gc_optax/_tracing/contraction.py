@@ -78,6 +78,8 @@ def _is_gain(weight: Value, leaf: int, contracted: Dims, batch: Dims) -> bool:
 
     It is repeated where the other has axes: among what is summed over, or over all outputs.
     """
+    if len(weight.layouts) == 1:
+        return False
     layout = weight.layouts[leaf]
     others = [other for key, other in weight.layouts.items() if key != leaf]
     repeated = [
@@ -201,9 +203,9 @@ def as_data(value: Value, free: Dims) -> Evidence:
     # A parameter that is repeated over a new dimension (a class token for each image of a batch)
     # is an activation to whatever it meets.
     layouts = value.layouts.values()
-    is_repeated = bool(layouts) and any(
-        all(layout.is_broadcast(d) and not layout.axes([d]) for layout in layouts) for d in free
-    )
-    return Evidence.MADE if is_repeated else Evidence.NONE
+    for d in free:
+        if layouts and all(layout.is_broadcast(d) and not layout.axes([d]) for layout in layouts):
+            return Evidence.MADE
+    return Evidence.NONE
 
 

@@ -4,6 +4,7 @@ A rule is called where an operand has leaves. It gets the interpreter, the equat
 operands' values, and gives back the values of the outputs. README.md shows how to add one.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -230,7 +231,8 @@ def is_index(value: Value, atom) -> bool:
 
 
 def _is_one(var) -> bool:
-    return all(size == 1 for size in shape_of(var))
+    shape = shape_of(var)
+    return shape == () or max(shape) == min(shape) == 1
 
 
 def _one(value: Value) -> Value:
@@ -253,6 +255,9 @@ def _has_gradient(eqn, var) -> bool:
 
     This decides which uses of a parameter the loss depends on (`verdict.relevance`).
     """
-    dtype = getattr(var.aval, "dtype", None)
-    is_inexact = dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
-    return is_inexact and eqn.primitive.name != "stop_gradient"
+    return _is_inexact(getattr(var.aval, "dtype", None)) and eqn.primitive.name != "stop_gradient"
+
+
+@functools.cache
+def _is_inexact(dtype) -> bool:
+    return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)

@@ -48,12 +48,18 @@ class Layout(NamedTuple):
 
     def axes(self, dims: Iterable[int] | None = None) -> frozenset[int]:
         """The leaf's axes in the given dimensions, by default in all."""
-        chosen = self.dims if dims is None else [self.dims[d] for d in dims]
-        return frozenset(axis for dim in chosen for piece in dim for axis in piece.axes)
+        found: set[int] = set()
+        for dim in self.dims if dims is None else [self.dims[d] for d in dims]:
+            for piece in dim:
+                found.update(piece.axes)
+        return frozenset(found)
 
     def is_broadcast(self, d: int) -> bool:
         """Whether the leaf is repeated along the dimension."""
-        return any(piece.is_broadcast for piece in self.dims[d])
+        for piece in self.dims[d]:
+            if piece.is_broadcast:
+                return True
+        return False
 
     def pick(self, dims: Iterable[Dim]) -> "Layout":
         return self._replace(dims=tuple(dims))

@@ -45,10 +45,14 @@ def chosen_dimensions(eqn, operands: Sequence[Value]) -> frozenset[int]:
     if name == "eq":
         rank = len(eqn.outvars[0].aval.shape)
         return frozenset(range(rank)) if _compares_positions(eqn, operands) else frozenset()
-    which = next((i for i, value in enumerate(operands) if value.one_hot), None)
-    if which is None:
-        return frozenset()
-    dims = operands[which].one_hot
+    for which, value in enumerate(operands):
+        if value.one_hot:
+            return _carried(name, eqn, which, value.one_hot)
+    return frozenset()
+
+
+def _carried(name: str, eqn, which: int, dims: frozenset[int]) -> frozenset[int]:
+    """The same dimensions in the output of an equation of which this is an operand."""
     if name in UNCHANGED or name == "mul":  # gates: something at the chosen entry, 0 elsewhere
         return dims
     if name == "transpose":
@@ -65,7 +69,7 @@ def outer_product(eqn, operands: Sequence[Value]) -> tuple[frozenset[int], ...]:
     name = eqn.primitive.name
     if name in UNCHANGED:
         return operands[0].outer
-    if name == "transpose":
+    if name == "transpose" and operands[0].outer:
         return tuple(_moved(dims, eqn) for dims in operands[0].outer)
     if name == "reshape" and operands[0].outer:
         shapes = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
