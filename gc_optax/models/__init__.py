@@ -23,7 +23,9 @@ from gc_optax.models.densenet import DenseNet as DenseNet
 from gc_optax.models.gpt import GPT as GPT
 from gc_optax.models.mlp import MLP as MLP
 from gc_optax.models.resnet import ResNet as ResNet
+from gc_optax.models.resnet import resnet8 as resnet8
 from gc_optax.models.resnet import resnet18 as resnet18
+from gc_optax.models.resnet import resnet20 as resnet20
 from gc_optax.models.resnet import resnet101 as resnet101
 from gc_optax.models.resnext import ResNeXt as ResNeXt
 from gc_optax.models.vgg import VGG as VGG
@@ -32,6 +34,8 @@ from gc_optax.models.vit import ViT as ViT
 MODELS: dict[str, Callable[..., nnx.Module]] = {
     "mlp": MLP,
     "cnn": CNN,
+    "resnet8": resnet8,
+    "resnet20": resnet20,
     "resnet18": resnet18,
     "resnet101": resnet101,
     "resnext29": ResNeXt,

@@ -14,8 +14,10 @@ from gc_optax.models._layers import ConvNorm, computation_dtype, global_mean, pr
 class ResNet(nnx.Module):
     """Stages of residual blocks, each stage half as large and twice as wide as the one before.
 
-    The form for CIFAR: the stem is one 3x3 convolution, and there is no max pooling. `resnet18` and
-    `resnet101` are the two depths that have names. He et al., arXiv 1512.03385.
+    The form for CIFAR: the stem is one 3x3 convolution, and there is no max pooling. `resnet8` and
+    `resnet20` are the three narrow stages that He et al. train on CIFAR (arXiv 1512.03385, section
+    4.2); `resnet18` and `resnet101` are their depths for ImageNet. Where the shape changes, the
+    shortcut is a 1x1 convolution with batch normalisation (their option B).
 
     Args:
         input_shape: The shape of one image, `(height, width, channels)`.
@@ -109,6 +111,16 @@ class _Bottleneck(nnx.Module):
         y = self.layer3(y)
         return nnx.relu(y + self.shortcut(x))
 
+
+resnet8 = functools.partial(ResNet, depths=(1, 1, 1), width=16)
+"""`ResNet` with 8 layers, three narrow stages: 83,892 parameters for RGB images of 100 classes."""
+
+resnet20 = functools.partial(ResNet, depths=(3, 3, 3), width=16)
+"""`ResNet` with 20 layers, three narrow stages: 278,324 parameters for RGB images of 100 classes.
+
+For 10 classes it has 272,474. He et al. have shortcuts without parameters (option A), which makes
+it 269,722; they publish 0.27 million.
+"""
 
 resnet18 = functools.partial(ResNet, depths=(2, 2, 2, 2), bottleneck=False)
 """`ResNet` with 18 layers: 11,220,132 parameters for RGB images of 100 classes."""

@@ -18,6 +18,8 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 SMALL = {
     "mlp": {"width": 8},
     "cnn": {"channels": 4, "width": 8},
+    "resnet8": {"depths": (1, 1), "width": 4},
+    "resnet20": {"depths": (2, 1), "width": 4},
     "resnet18": {"depths": (1, 1), "width": 4},
     "resnet101": {"depths": (1, 1), "width": 4},
     "resnext29": {"depths": (1, 1), "cardinality": 2, "group_width": 2, "width": 4},
@@ -26,7 +28,10 @@ SMALL = {
     "vit": {"depth": 2, "width": 8, "heads": 2, "dropout": 0.5},
     "gpt": {"layers": 2, "width": 8, "heads": 2, "dropout": 0.5},
 }
-WITH_BATCH_NORM = ("resnet18", "resnet101", "resnext29", "vgg11", "densenet121")
+WITH_BATCH_NORM = (
+    *("resnet8", "resnet20", "resnet18", "resnet101"),
+    *("resnext29", "vgg11", "densenet121"),
+)
 WITH_DROPOUT = ("vgg11", "vit", "gpt")
 
 # Most of the time here goes into compiling, and none into running.
@@ -34,20 +39,26 @@ jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_lev
 
 
 @pytest.mark.parametrize(
-    ("kernel", "strides", "padding", "groups"),
+    ("kernel", "strides", "padding", "groups", "height", "features"),
     [
-        ((3, 3), (1, 1), "SAME", 1),
-        ((3, 3), (3, 2), "SAME", 1),
-        ((2, 5), (2, 1), "VALID", 2),
-        ((2, 5), (1, 1), ((2, 0), (1, 3)), 1),
+        ((3, 3), (1, 1), "SAME", 1, 7, 4),
+        ((3, 3), (3, 2), "SAME", 1, 7, 4),
+        ((2, 5), (2, 1), "VALID", 2, 7, 4),
+        ((2, 5), (1, 1), ((2, 0), (1, 3)), 1, 7, 4),
+        # Enough rows, and no more features than there were: a sum over the rows of the kernel.
+        ((3, 3), (1, 1), "SAME", 1, 8, 4),
+        ((1, 1), (1, 1), "VALID", 1, 9, 6),
+        ((2, 5), (1, 1), ((2, 0), (1, 3)), 1, 11, 4),
+        ((3, 3), (1, 1), "SAME", 2, 11, 4),
+        ((3, 3), (1, 1), "SAME", 1, 11, 8),
     ],
 )
 def test_convolution_by_patches_equals_the_convolution_and_so_do_its_gradients(
-    kernel, strides, padding, groups
+    kernel, strides, padding, groups, height, features
 ):
     keys = jax.random.split(jax.random.key(0))
-    inputs = jax.random.normal(keys[0], (2, 7, 9, 6))
-    weights = jax.random.normal(keys[1], (*kernel, 6 // groups, 4))
+    inputs = jax.random.normal(keys[0], (2, height, 9, 6))
+    weights = jax.random.normal(keys[1], (*kernel, 6 // groups, features))
 
     def with_gradients(convolve):
         def scalar(inputs, weights):
@@ -165,6 +176,8 @@ def logits(model, x, seed=0, **options):
     [
         ("mlp", 422_756),
         ("cnn", 142_772),
+        ("resnet8", 83_892),
+        ("resnet20", 278_324),
         ("resnet18", 11_220_132),
         ("resnet101", 42_697_380),
         # A stage with D channels inside a block and as many given out: in * D + 9/4 D^2 + D^2 for a
@@ -187,6 +200,19 @@ def logits(model, x, seed=0, **options):
 )
 def test_a_network_has_as_many_parameters_as_published(model, number):
     assert parameters(published(model)) == number
+
+
+def test_resnet_20_has_as_many_parameters_as_in_the_paper():
+    network = nnx.eval_shape(lambda: MODELS["resnet20"]((32, 32, 3), 10, rngs=nnx.Rngs(0)))
+    # The paper's shortcuts have none: the projections are its option B.
+    assert parameters(network) / 1e6 == pytest.approx(0.27, abs=0.005)
+    shortcuts = [
+        math.prod(leaf.shape)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.state(network, nnx.Param))
+        if "shortcut" in path_name(path)
+    ]
+    assert sum(shortcuts) == 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
+    assert parameters(network) - sum(shortcuts) == 269_722
 
 
 @pytest.mark.parametrize(("cardinality", "millions"), [(8, 34.4), (16, 68.1)])
