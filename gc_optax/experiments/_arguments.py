@@ -82,6 +82,13 @@ def _add_compare(commands):
         help="train on the first N examples (default: all)",
     )
     add(
+        "--validation-examples",
+        metavar="N",
+        type=_integer,
+        help="hold N of the training examples out, the same for all seeds, and judge on them "
+        "instead of the test set: to choose settings by (default: none, judge on the test set)",
+    )
+    add(
         "--augmentation",
         metavar="NAME",
         help=f"{_names(AUGMENTATIONS)}; crop-flip: crops of images padded by 4, half mirrored "

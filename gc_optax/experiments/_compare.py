@@ -112,7 +112,9 @@ def _alone(folder: RunFolder) -> contextlib.AbstractContextManager[None]:
 
 def _loaded(config: Config, data_dir: Path | None) -> Dataset:
     """The data, which must be the same in all processes."""
-    dataset = _data.load(config.dataset, data_dir, config.train_examples)
+    dataset = _data.load(
+        config.dataset, data_dir, config.train_examples, config.validation_examples
+    )
     if _hosts.several():
         here = int(_record.fingerprint(dataset)[:7], 16)
         if not _hosts.all_say(_hosts.of_first(here) == (here,)):
@@ -253,8 +255,9 @@ def _introduce(run: Run, dataset: Dataset, out: Console):
         devices += f" of {jax.process_count()} processes"
     out.print(
         f"{config.model} ({trainer.parameters:,} parameters) on {config.dataset}: "
-        f"{len(dataset.train.labels):,} training and {len(dataset.test.labels):,} test {kind}, "
-        f"batches of {config.batch_size}, {config.seeds} seeds{side_by_side}{devices}",
+        f"{len(dataset.train.labels):,} training and {len(dataset.test.labels):,} "
+        f"{config.judge} {kind}, batches of {config.batch_size}, "
+        f"{config.seeds} seeds{side_by_side}{devices}",
         highlight=False,
         soft_wrap=True,
     )

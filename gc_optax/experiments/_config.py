@@ -27,6 +27,7 @@ COUNTS = (
     "batch_size",
     "decay_epochs",
     "train_examples",
+    "validation_examples",
     "seeds_at_once",
     "devices",
 )
@@ -47,7 +48,8 @@ class Config:
 
     `None` stands for the default of the data set (`model`), of the optimizer (`learning_rate`,
     `momentum`, `weight_decay`), of the machine (`seeds_at_once`, `devices`), for all
-    (`train_examples`), or for about once a minute (`checkpoint_every`). `protocol` is a name for
+    (`train_examples`), for none (`validation_examples`), or for about once a minute
+    (`checkpoint_every`). `protocol` is a name for
     the record; its settings are the others.
 
     Raises:
@@ -73,6 +75,7 @@ class Config:
     augmentation: str = "none"
     dtype: str = "float32"
     train_examples: int | None = None
+    validation_examples: int | None = None
     seeds_at_once: int | None = None
     devices: int | None = None
     checkpoint_every: int | None = None
@@ -114,6 +117,11 @@ class Config:
     def learning_rates(self) -> tuple[float, ...]:
         """The learning rates, defaults filled in."""
         return tuple(self.learning_rate or ())
+
+    @property
+    def judge(self) -> str:
+        """What accuracy and loss are of: the test set, or a validation set that is held out."""
+        return "test" if self.validation_examples is None else "validation"
 
     @property
     def all_seeds(self) -> range:

@@ -105,8 +105,9 @@ def learning_rates(results: Results, path: Path):
 
 
 def _label(panel: Panel, config: Config) -> str:
+    label = panel.label.replace("test", config.judge)
     text = SOURCES[config.dataset].kind == "text"
-    return panel.label.replace("nats", "nats per character") if text else panel.label
+    return label.replace("nats", "nats per character") if text else label
 
 
 def _band(axes: Axes, arm: str, x: np.ndarray, values: np.ndarray):

@@ -61,8 +61,8 @@ class Reporter:
         # An ended group leaves epochs that will not be run.
         self._bar.update(self._task, advance=results.config.epochs - epochs)
         self._console.print(
-            f"{self._name(group)}  test accuracy {results.accuracy(group):6.2%} after {epochs} "
-            f"epochs, {seconds:.1f} s"
+            f"{self._name(group)}  {results.config.judge} accuracy {results.accuracy(group):6.2%} "
+            f"after {epochs} epochs, {seconds:.1f} s"
             + (f", {diverged} seeds diverged" if diverged else "")
             + (": ended, no loss was finite any more" if ended else ""),
             highlight=False,

@@ -45,7 +45,10 @@ def configuration(config: Config, dataset: Dataset, trainer: Trainer) -> dict[st
         },
         "chains": {arm: chain_code(config, arm) for arm in config.arms},
         "parameters": trainer.parameters,
-        "examples": {"train": len(dataset.train.labels), "test": len(dataset.test.labels)},
+        "examples": {
+            "train": len(dataset.train.labels),
+            config.judge: len(dataset.test.labels),
+        },
         "data": fingerprint(dataset),
         "seeds_at_once": len(trainer.groups[0]),
         "versions": versions(),

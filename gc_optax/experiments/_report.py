@@ -43,6 +43,10 @@ the arms of one seed start from the same weights and see the same batches.
 _TEXT = """
 - Text is predicted character by character. Its main metric is the test loss, in nats per character.
 """
+_VALIDATION = """
+- A run with `validation examples` among its settings was judged on training examples held out for
+  that, and not on the test set, also where a table of all runs says "test".
+"""
 _HEADLINE = """\
 ## Where no centralization does best
 
@@ -50,7 +54,7 @@ Test accuracy after the last epoch, of each run at the learning rate at which `n
 (text: the lowest loss). The choice is made on the test set, and for `none`: what favors an arm is
 that it wins at the rate that suits its opponent."""
 _OPTIMISTIC = """\
-The rates are chosen on the test set, so these values are optimistic, for every arm, and the
+The rates are chosen on the {judge} set, so these values are optimistic, for every arm, and the
 intervals do not know of the choice."""
 _TIMES = """\
 The seeds that do not reach it are missing from the medians of those that do: compare those only
@@ -104,6 +108,8 @@ def _write(read: Sequence[Run], folder: RunFolder, accuracy: float | None):
                 f"{run.path / RECORD} is damaged: {type(error).__name__} {error}."
             ) from error
     text = _TEXT.rstrip() if any(run.is_text for run in read) else ""
+    if any(run.judge == "validation" for run in read):
+        text += _VALIDATION.rstrip()
     named = list(zip(tables.names(read), read, strict=True))
     parts = [_HEAD + text]
     with_differences = any(measures.has_differences(run) for run in read)
@@ -146,7 +152,7 @@ def _section(run: Run, name: str, prefix: str, folder: RunFolder, percentage: fl
         _facts(run),
         _chains(run),
         *_ended(run),
-        f"![Test accuracy and loss over the epochs]({prefix}-curves.png)",
+        f"![{run.judge.capitalize()} accuracy and loss over the epochs]({prefix}-curves.png)",
         tables.rates_table(run),
     ]
     if len(run.rates) > 1 and any(measures.best_rate(run, arm) for arm in run.arms):
@@ -156,7 +162,7 @@ def _section(run: Run, name: str, prefix: str, folder: RunFolder, percentage: fl
             "### Best learning rate",
             f"![Against the learning rate]({prefix}-learning-rates.png)",
             tables.best_table(run),
-            _OPTIMISTIC,
+            _OPTIMISTIC.format(judge=run.judge),
         ]
     accuracy = measures.common_accuracy(run) if percentage is None else percentage / 100
     if accuracy is not None:
@@ -165,7 +171,7 @@ def _section(run: Run, name: str, prefix: str, folder: RunFolder, percentage: fl
         mean = "the mean of `none`" if measures.has_baseline(run) else "every arm's mean"
         why = f": the highest whole percent that {mean} reaches at any rate and epoch"
         parts += [
-            f"### Time to {100 * accuracy:g} % test accuracy",
+            f"### Time to {100 * accuracy:g} % {run.judge} accuracy",
             f"![Epochs and seconds to it]({prefix}-times.png)",
             tables.times_table(run, accuracy),
             f"One accuracy for all arms{why if percentage is None else ''}.\n{_TIMES}",
@@ -201,7 +207,8 @@ def _facts(run: Run) -> str:
     """Settings, sizes, versions and device; a setting that is not known here is shown as it is."""
     record = run.record
     examples = record.get("examples") or record.get("images") or {}
-    sizes = [f"{number:,} to {use}" for use, number in examples.items()]
+    uses = {"validation": "validate"}
+    sizes = [f"{number:,} to {uses.get(use, use)}" for use, number in examples.items()]
     versions = record.get("versions") or {}
     shown = [f"{name} {versions[name]}" for name in _VERSIONS if name in versions]
     seconds = record.get("total_seconds")

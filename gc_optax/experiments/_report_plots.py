@@ -138,8 +138,8 @@ def _beside(values: Sequence[float]) -> np.ndarray:
 
 def _label(run: Run, metric: str) -> str:
     if metric == "test_accuracy":
-        return "test accuracy [%]"
-    return "test loss [nats/character]" if run.is_text else "test loss [nats]"
+        return f"{run.judge} accuracy [%]"
+    return f"{run.judge} loss [nats/character]" if run.is_text else f"{run.judge} loss [nats]"
 
 
 def cell_name(run: Run, cell: Cell) -> str:

@@ -82,7 +82,10 @@ def rates_table(run: Run) -> str:
     """What the main table has no room for: the first epoch, losses, and the training set."""
     metrics = [LOSS, ACCURACY] if run.is_text else [ACCURACY, LOSS]
     unit = "nats per character" if run.is_text else "nats"
-    title = {"test_accuracy": "test accuracy, %", "test_loss": f"test loss, {unit}"}
+    title = {
+        "test_accuracy": f"{run.judge} accuracy, %",
+        "test_loss": f"{run.judge} loss, {unit}",
+    }
     header = ["learning rate", "arm"]
     for metric, *_ in metrics:
         header += [f"{title[metric]}: epoch 1", "end", "end minus none"]
@@ -100,7 +103,7 @@ def rates_table(run: Run) -> str:
 def best_table(run: Run) -> str:
     """Each arm at its best learning rate."""
     shown = LOSS if run.is_text else ACCURACY
-    what = "test loss, nats per character" if run.is_text else "test accuracy, %"
+    what = "loss, nats per character" if run.is_text else "accuracy, %"
     best = {arm: measures.best_rate(run, arm) for arm in run.arms}
     baseline = best.get(BASELINE)
     against = None if baseline is None else Cell(BASELINE, baseline)
@@ -114,7 +117,8 @@ def best_table(run: Run) -> str:
         for arm, rate in best.items()
         if rate is not None
     ]
-    return table(["arm", "best rate", what, "minus none at its best"], rows, "lrrr")
+    header = ["arm", "best rate", f"{run.judge} {what}", "minus none at its best"]
+    return table(header, rows, "lrrr")
 
 
 def times_table(run: Run, accuracy: float) -> str:

@@ -93,6 +93,11 @@ class Run:
         return self.config["epochs"]
 
     @property
+    def judge(self) -> str:
+        """What its metrics of testing are of: the test set, or what was held out for validation."""
+        return "validation" if self.config.get("validation_examples") else "test"
+
+    @property
     def arms(self) -> list[str]:
         """The arms in the order of the settings."""
         return list(dict.fromkeys([*self.config["arms"], *(cell.arm for cell in self.metrics)]))

@@ -18,8 +18,9 @@ def tables(results: Results, times: dict[str, dict], console: Console) -> Render
     """Accuracy, loss and the `wall_times` of the record; what the columns mean stands below."""
     last = results.config.epochs
     text = SOURCES[results.config.dataset].kind == "text"
-    accuracy = "Test accuracy, % of characters" if text else "Test accuracy, %"
-    loss = "Test loss, nats per character" if text else "Test loss, nats"
+    judge = results.config.judge.capitalize()
+    accuracy = f"{judge} accuracy, % of characters" if text else f"{judge} accuracy, %"
+    loss = f"{judge} loss, nats per character" if text else f"{judge} loss, nats"
     unlimited = console.options.update(width=1000)
     # Where the second epoch does not fit beside the others it is left out, not broken up.
     for shown in (sorted({1, min(2, last), last}), sorted({1, last})):

@@ -96,6 +96,7 @@ def test_the_record_has_configuration_versions_device_and_times(run):
         "augmentation": "none",
         "dtype": "float32",
         "train_examples": None,
+        "validation_examples": None,
         "seeds_at_once": None,
         "devices": 1,
         "checkpoint_every": None,
@@ -113,6 +114,25 @@ def test_the_record_has_configuration_versions_device_and_times(run):
         # 1,000 examples of 2 seeds an epoch, of which the evaluation is a part.
         assert times["examples_per_second"] > 2 * 1000 / times["epoch"]
         assert 0 < times["compile"] < record["total_seconds"]
+
+
+def test_a_run_on_a_validation_set_says_so_wherever_it_says_what_was_measured(tmp_path, capsys):
+    folder = tmp_path / "run"
+    command = [*TINY, "--arms", "none", "--seeds", "1", "--epochs", "1"]
+    assert main([*command, "--validation-examples", "300", "--output", str(folder)]) == 0
+    out, err = capsys.readouterr()
+    assert "700 training and 300 validation images" in out
+    words = " ".join(out.split())  # a narrow table breaks its title
+    assert "Validation accuracy, %" in words
+    assert "Validation loss, nats" in words
+    assert "validation accuracy" in err
+    assert "test" not in (out + err).lower().replace(str(tmp_path).lower(), "")
+    record = record_of(folder)
+    assert record["config"]["validation_examples"] == 300
+    assert record["examples"] == {"train": 700, "validation": 300}
+    # So many of them are right that it can only be of 300 images, and of no other number.
+    right = 300 * float(rows_of(folder)[0]["test_accuracy"])
+    assert right == pytest.approx(round(right), abs=1e-3)
 
 
 def test_the_records_statistics_are_those_of_the_csv(run):
@@ -283,8 +303,8 @@ BAD_OPTIONS = {
     "--dataset mnist": "gc-optax: --dataset must be one of digits, fashion_mnist, cifar10, "
     "cifar100, shakespeare; got mnist.",
     "--model resnet": f"gc-optax: --model must be one of {', '.join(MODELS)}; got resnet.",
-    "--model gpt": "gc-optax: --model must be one of mlp, cnn, resnet18, resnet101, resnext29, "
-    "vgg11, densenet121, vit for digits, which is images; got gpt.",
+    "--model gpt": "gc-optax: --model must be one of mlp, cnn, resnet8, resnet20, resnet18, "
+    "resnet101, resnext29, vgg11, densenet121, vit for digits, which is images; got gpt.",
     "--dataset shakespeare --model cnn": "gc-optax: --model must be one of gpt for shakespeare, "
     "which is text; got cnn.",
     "--dataset shakespeare --augmentation crop-flip": "gc-optax: --augmentation is for images, and "
@@ -299,6 +319,12 @@ BAD_OPTIONS = {
     "--train-examples 2000": "gc-optax: --train-examples 2000 is more than the 1000 training "
     "images of digits.",
     "--train-examples 0": "gc-optax: --train-examples must be a whole number of at least 1, got 0.",
+    "--validation-examples 0": "gc-optax: --validation-examples must be a whole number of at least "
+    "1, got 0.",
+    "--validation-examples 1000": "gc-optax: --validation-examples 1000 leaves nothing to train on "
+    "of the 1000 training images of digits.",
+    "--validation-examples 950": "gc-optax: --batch-size must be at most 50, the number of "
+    "training examples of digits, got 64.",
     "--seeds-at-once 0": "gc-optax: --seeds-at-once must be a whole number of at least 1, got 0.",
     "--devices 9": "gc-optax: --devices must be at most 8, the number of local devices, got 9.",
     "--devices 3": "gc-optax: --devices must divide --batch-size 64, got 3.",
@@ -336,7 +362,8 @@ def test_help_names_every_option_and_its_default(capsys):
     for setting in vars(Config()):
         assert f"--{setting.replace('_', '-')} " in out
     assert "(default: 8)" in out
-    assert all(name in out for name in PROTOCOLS)
+    unbroken = "".join(out.split())  # a line may end at the hyphen of a name
+    assert all(name in unbroken for name in PROTOCOLS)
     for option in ("--data-dir", "--resume", "--output"):
         assert f"{option} " in out
     assert "(default: none gc optax)" in " ".join(out.split())

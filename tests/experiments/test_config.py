@@ -26,13 +26,18 @@ def test_seeds_are_counted_from_the_first():
     ("setting", "value", "message"),
     [
         ("dataset", "mnist", "`dataset` must be one of digits, fashion_mnist, cifar10, cifar100, "),
-        ("model", "resnet", "`model` must be one of mlp, cnn, resnet18, "),
+        ("model", "resnet", "`model` must be one of mlp, cnn, resnet8, "),
         ("optimizer", "lion", "`optimizer` must be one of sgd, adam, adamw; got lion."),
         ("placement", "loss", "`placement` must be one of gradient, update; got loss."),
         ("arms", ("none", "cg"), "`arms` must be one of none, gc, traced, gcc, optax; got cg."),
         ("arms", ("gc", "gc"), "`arms` has gc more than once."),
         ("arms", (), "`arms` must have at least one value."),
         ("seeds", 0, "`seeds` must be a whole number of at least 1, got 0."),
+        (
+            "validation_examples",
+            0,
+            "`validation_examples` must be a whole number of at least 1, got 0.",
+        ),
         ("epochs", -1, "`epochs` must be a whole number of at least 1, got -1."),
         ("batch_size", 0, "`batch_size` must be a whole number of at least 1, got 0."),
         ("seed", -1, "`seed` must be at least 0"),
@@ -63,6 +68,10 @@ def test_a_batch_may_be_the_whole_training_set_and_no_more():
     Config(batch_size=10).check_batch_size(10)
     with pytest.raises(InvalidSettingError, match="at most 9, the number of training examples of"):
         Config(batch_size=10).check_batch_size(9)
+
+
+def test_what_judges_is_the_test_set_or_what_is_held_out():
+    assert (Config().judge, Config(validation_examples=5).judge) == ("test", "validation")
 
 
 def test_the_default_network_is_that_of_the_data():

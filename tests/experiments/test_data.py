@@ -86,10 +86,10 @@ def moments_of(dataset):
     return dataset.mean, dataset.deviation
 
 
-def refused(match, name="cifar100", data_dir=None, train_examples=None):
+def refused(match, name="cifar100", data_dir=None, train_examples=None, validation_examples=None):
     """Loading fails with a sentence of one line that matches."""
     with pytest.raises(DataError, match=match) as caught:
-        load(name, data_dir, train_examples)
+        load(name, data_dir, train_examples, validation_examples)
     message = str(caught.value)
     assert "\n" not in message
     assert message.endswith(".")
@@ -123,6 +123,59 @@ def test_the_first_digits_are_those_of_the_whole():
     np.testing.assert_array_equal(part.train.inputs, whole.train.inputs[:10])
     assert len(part.test.labels) == 797
     refused("1001 is more than the 1000 training images of digits", "digits", train_examples=1001)
+
+
+# Held out
+
+
+def test_what_is_held_out_is_tested_on_and_not_trained_on_and_the_test_set_is_not_there():
+    whole, part = load("digits"), load("digits", validation_examples=300)
+    assert (len(part.train.labels), len(part.test.labels)) == (700, 300)
+
+    def rows(split):
+        return [(image.tobytes(), label) for image, label in zip(*split, strict=True)]
+
+    assert sorted(rows(part.train) + rows(part.test)) == sorted(rows(whole.train))
+    train = iter(rows(whole.train))
+    assert all(row in train for row in rows(part.train))  # in the order in which they were
+    mean, deviation = moments_of(part)
+    assert mean == pytest.approx(part.train.inputs.mean(dtype=np.float64))
+    assert deviation == pytest.approx(part.train.inputs.std(dtype=np.float64))
+    assert part.classes == 10
+
+
+def test_what_is_held_out_is_always_the_same_and_drawn_from_all_of_the_training_set():
+    first, second = (load("digits", validation_examples=300) for _ in range(2))
+    for a, b in zip(first.test, second.test, strict=True):
+        np.testing.assert_array_equal(a, b)
+    whole = load("digits")
+    assert not np.array_equal(first.test.labels, whole.train.labels[:300])
+    assert not np.array_equal(first.test.labels, whole.train.labels[-300:])
+
+
+def test_of_the_first_training_examples_some_can_be_held_out():
+    first = load("digits", train_examples=10)
+    part = load("digits", train_examples=10, validation_examples=4)
+    assert len(part.train.labels) == 6
+    together = np.concatenate([part.train.labels, part.test.labels])
+    assert sorted(together) == sorted(first.train.labels)
+
+
+def test_more_cannot_be_held_out_than_leaves_something_to_train_on(text_file):
+    refused("must be at least 1, got 0", "digits", validation_examples=0)
+    leaves = "--validation-examples 10 leaves nothing to train on of the 10 training images of"
+    refused(leaves, "digits", train_examples=10, validation_examples=10)
+    leaves = "28 leaves nothing to train on of the 28 training windows of 64 of shakespeare"
+    refused(leaves, "shakespeare", text_file, validation_examples=28)
+
+
+def test_windows_of_text_can_be_held_out(text_file):
+    whole, part = load("shakespeare", text_file), load("shakespeare", text_file, None, 8)
+    assert (len(part.train.labels), len(part.test.labels)) == (20, 8)
+    assert part.mean is part.deviation is None
+    rows = [row.tobytes() for row in (*part.train.inputs, *part.test.inputs)]
+    assert sorted(rows) == sorted(row.tobytes() for row in whole.train.inputs)
+    np.testing.assert_array_equal(part.test.inputs[:, 1:], part.test.labels[:, :-1])
 
 
 # Images

@@ -305,6 +305,19 @@ def test_the_best_rate_of_each_arm_is_compared_with_that_of_the_baseline(tmp_pat
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_run_that_was_judged_on_what_is_held_out_says_so(tmp_path, undrawn):
+    accuracies = {("none", rate): {0: [70.0, 80.0]} for rate in (0.1, 0.2)}
+    write_run(tmp_path / "run", accuracies, seeds=1, validation_examples=300)
+    text = written([tmp_path / "run"], tmp_path / "out")
+    assert "held out" in text
+    assert "validation accuracy, %: epoch 1" in text
+    assert "validation loss, nats: epoch 1" in text
+    assert "chosen on the validation set" in text
+    assert "### Time to 80 % validation accuracy" in text
+    write_run(tmp_path / "other", accuracies, seeds=1, validation_examples=None)
+    assert "validation" not in written([tmp_path / "other"], tmp_path / "out")
+
+
 def test_text_has_its_loss_first(tmp_path):
     losses = {cell: {s: [2.0, 1.5] for s in of} for cell, of in PAIRED.items()}
     path = write_run(tmp_path / "run", PAIRED, losses=losses, dataset="shakespeare", model="gpt")

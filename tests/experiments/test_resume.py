@@ -98,6 +98,25 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(
     assert "numbers may differ" not in err
 
 
+def test_a_run_that_began_before_there_was_a_validation_set_goes_on(whole, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    killed_at(monkeypatch, folder, "gc", 0, 3)
+    record = record_of(folder)
+    del record["config"]["validation_examples"]
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    assert main(["compare", "--resume", str(folder)]) == 0
+    assert metrics_of(folder) == metrics_of(whole)
+
+
+def test_a_run_on_a_validation_set_goes_on_with_the_same(tmp_path, monkeypatch):
+    run = [*RUN[:-1], "--validation-examples", "300", "--output"]
+    assert main([*run, str(tmp_path / "whole")]) == 0
+    monkeypatch.setitem(globals(), "RUN", run)
+    killed_at(monkeypatch, tmp_path / "run", "gc", 0, 3)
+    assert main(["compare", "--resume", str(tmp_path / "run")]) == 0
+    assert metrics_of(tmp_path / "run") == metrics_of(tmp_path / "whole")
+
+
 @pytest.mark.slow
 def test_only_what_came_after_the_checkpoint_is_run_again(whole, tmp_path, monkeypatch):
     folder = tmp_path / "run"

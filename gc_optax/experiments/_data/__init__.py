@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from gc_optax.experiments._data._dataset import DataError, Dataset, Source, Split
+from gc_optax.experiments._data._dataset import DataError, Dataset, Source, Split, held_out
 from gc_optax.experiments._data._digits import load_digits
 from gc_optax.experiments._data._images import ImageSchema, images
 from gc_optax.experiments._data._text import CONTEXT, load_shakespeare
@@ -27,7 +27,12 @@ SOURCES = {
 }
 
 
-def load(name: str, data_dir: Path | None = None, train_examples: int | None = None) -> Dataset:
+def load(
+    name: str,
+    data_dir: Path | None = None,
+    train_examples: int | None = None,
+    validation_examples: int | None = None,
+) -> Dataset:
     """Loads the data set `name` of `SOURCES`.
 
     Args:
@@ -35,13 +40,23 @@ def load(name: str, data_dir: Path | None = None, train_examples: int | None = N
         data_dir: Where its files are; by default what `GC_OPTAX_DATA_DIR` says, and without that
             the Hugging Face hub. An embedded data set takes none.
         train_examples: How many of the first training examples to keep; by default all.
+        validation_examples: How many of those to hold out, to be the test set of what is given
+            back. By default none, and it is the data set's own.
 
     Raises:
         DataError: The data are not there, or are not what they should be.
     """
     source = SOURCES[name]
-    if train_examples is not None and train_examples < 1:
-        raise DataError(f"--train-examples must be at least 1, got {train_examples}.")
+    for option, number in (
+        ("--train-examples", train_examples),
+        ("--validation-examples", validation_examples),
+    ):
+        if number is not None and number < 1:
+            raise DataError(f"{option} must be at least 1, got {number}.")
     if data_dir is None and not source.embedded and os.environ.get("GC_OPTAX_DATA_DIR"):
         data_dir = Path(os.environ["GC_OPTAX_DATA_DIR"])
-    return source.load(data_dir, train_examples)
+    dataset = source.load(data_dir, train_examples)
+    if validation_examples is None:
+        return dataset
+    what = "images" if source.kind == "images" else f"windows of {CONTEXT}"
+    return held_out(dataset, validation_examples, name, what)

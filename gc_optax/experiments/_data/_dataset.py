@@ -26,6 +26,7 @@ class Split(NamedTuple):
 class Dataset(NamedTuple):
     """What a network is trained on and what it is tested on.
 
+    `test` is the data set's own, or training examples that `held_out` put aside.
     `mean` and `deviation` are those of each channel over the training pixels, float32
     `(channels,)`; text has none.
     """
@@ -70,6 +71,27 @@ def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = total / number
     deviation = np.sqrt(np.maximum(squares / number - mean * mean, 0))
     return mean.astype(np.float32), np.where(deviation == 0, 1, deviation).astype(np.float32)
+
+
+def held_out(dataset: Dataset, number: int, name: str, what: str) -> Dataset:
+    """`number` of the training examples, drawn once for all, stand in for the test set.
+
+    The rest keep their order. The moments are of the rest alone, so that nothing is known of what
+    is held out.
+    """
+    available = len(dataset.train.labels)
+    if number >= available:
+        raise DataError(
+            f"--validation-examples {number} leaves nothing to train on of the {available} "
+            f"training {what} of {name}."
+        )
+    held = np.zeros(available, bool)
+    held[np.random.default_rng(0).permutation(available)[:number]] = True
+    inputs, labels = dataset.train
+    train, validation = (Split(inputs[rows], labels[rows]) for rows in (~held, held))
+    if dataset.mean is None:
+        return dataset._replace(train=train, test=validation)
+    return image_dataset(train, validation, dataset.classes)
 
 
 def check_enough(name: str, wanted: int | None, available: int, what: str):
