@@ -65,7 +65,7 @@ def protocols_table() -> str:
         c = Config(**settings(name, {}))
         decay = f", weight decay {c.weight_decay:g}" if c.weight_decay else ""
         placed = ", GC on the update" if c.placement == "update" else ""
-        rate = f"{c.learning_rates[0]:g}, {c.schedule}"
+        rate = f"{' / '.join(f'{r:g}' for r in c.learning_rates)}, {c.schedule}"
         rate += f" every {c.decay_epochs}" if c.decay_epochs else ""
         lines.append(
             f"| `{name}` | {c.model} | {c.optimizer}{decay}{placed} | {rate} | {c.batch_size} | "

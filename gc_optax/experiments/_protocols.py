@@ -14,6 +14,60 @@ _CIFAR100 = {
 # the last layer is left alone: that is the arm `gcc`.)
 _PAPER = {**_CIFAR100, "epochs": 200, "schedule": "step", "decay_epochs": 60}
 
+
+def _evidence() -> dict[str, dict[str, Any]]:
+    """Runs of hours on a CPU, each after a choice of its rates on what is held out for that.
+
+    The rate is chosen for `none` alone. Seeds are trained one by one, the arms of a seed after each
+    other, so that a run that is not finished has whole pairs.
+    """
+    images = {
+        **_CIFAR100,
+        "model": "resnet8",
+        "arms": ("none", "gc"),
+        "epochs": 30,
+        "schedule": "one-cycle",
+        "weight_decay": 5e-4,
+        "seeds_at_once": 1,
+    }
+    sgd = {"optimizer": "sgd", "learning_rate": (0.1,)}
+    adamw = {"optimizer": "adamw", "learning_rate": (2e-3,)}
+    choice = {"arms": ("none",), "seeds": 1, "epochs": 8, "validation_examples": 5000}
+    text = {
+        "dataset": "shakespeare",
+        "model": "gpt",
+        "arms": ("none", "gc", "traced"),
+        "epochs": 30,
+        "schedule": "one-cycle",
+        "optimizer": "adamw",
+        "learning_rate": (2e-3,),
+        "weight_decay": 1e-2,
+        "batch_size": 32,
+        "seeds": 3,
+        "seeds_at_once": 1,
+    }
+    return {
+        "resnet8-rates": {**images, **sgd, **choice, "learning_rate": (0.05, 0.1, 0.2, 0.4)},
+        "resnet8-30": {**images, **sgd, "arms": ("none", "gc", "optax"), "seeds": 5},
+        "resnet20-30": {**images, **sgd, "model": "resnet20"},
+        "resnet8-adamw-rates": {
+            **images,
+            **adamw,
+            **choice,
+            "learning_rate": (1e-3, 2e-3, 5e-3, 1e-2),
+        },
+        "resnet8-adamw-30": {**images, **adamw},
+        "resnet8-adamw-update-30": {**images, **adamw, "placement": "update"},
+        "shakespeare-rates": {
+            **text,
+            **choice,
+            "learning_rate": (1e-3, 2e-3, 4e-3, 8e-3),
+            "validation_examples": 1500,
+        },
+        "shakespeare-30": text,
+    }
+
+
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "paper-cifar100": {**_PAPER, "optimizer": "sgd", "learning_rate": (0.1,), "weight_decay": 5e-4},
     "paper-cifar100-adam": {
@@ -43,6 +97,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "learning_rate": (0.1,),
         "weight_decay": 5e-4,
     },
+    **_evidence(),
     "fashion-quick": {
         "dataset": "fashion_mnist",
         "model": "cnn",

@@ -35,6 +35,27 @@ def test_adamw_has_gc_at_the_gradient_and_at_the_update():
     assert update == f"{adamw}, gc_optax.centralize()"
 
 
+@pytest.mark.parametrize(
+    ("choice", "runs"),
+    [
+        ("resnet8-rates", ["resnet8-30", "resnet20-30"]),
+        ("resnet8-adamw-rates", ["resnet8-adamw-30", "resnet8-adamw-update-30"]),
+        ("shakespeare-rates", ["shakespeare-30"]),
+    ],
+)
+def test_a_rate_is_chosen_for_none_alone_on_what_is_held_out_and_nothing_else_is(choice, runs):
+    chosen = Config(**settings(choice, {}))
+    assert (chosen.arms, chosen.seeds, chosen.judge) == (("none",), 1, "validation")
+    assert len(chosen.learning_rates) == 4
+    for name in runs:
+        run = Config(**settings(name, {}))
+        assert run.judge == "test"
+        assert run.seeds_at_once == 1
+        assert (run.epochs, run.arms[0]) == (30, "none")
+        for setting in ("dataset", "optimizer", "schedule", "batch_size", "weight_decay"):
+            assert getattr(run, setting) == getattr(chosen, setting)
+
+
 def test_options_change_a_protocol():
     config = Config(**settings("fashion-quick", {"epochs": 1, "seeds": 2}))
     assert (config.epochs, config.seeds, config.dataset) == (1, 2, "fashion_mnist")
