@@ -17,7 +17,7 @@ class ResNet(nnx.Module):
     The form for CIFAR: the stem is one 3x3 convolution, and there is no max pooling. `resnet8` and
     `resnet20` are the three narrow stages that He et al. train on CIFAR (arXiv 1512.03385, section
     4.2); `resnet18` and `resnet101` are their depths for ImageNet. Where the shape changes, the
-    shortcut is a 1x1 convolution with batch normalisation (their option B).
+    shortcut is a 1x1 convolution with batch normalization (their option B).
 
     Args:
         input_shape: The shape of one image, `(height, width, channels)`.
