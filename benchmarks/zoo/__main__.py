@@ -57,7 +57,8 @@ def run_module(name: str, pattern: str | None, verbose: bool) -> dict | str:
         for finding in row["findings"]:
             print(f"      {tables.finding(finding)}")
         sys.stdout.flush()
-        gc.collect()
+    jax.clear_caches()
+    gc.collect()
     return content
 
 
