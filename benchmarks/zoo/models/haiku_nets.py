@@ -25,7 +25,9 @@ def unrolled(core, x):
 def transformer_block(x, heads=3, width=24):
     """Attention and a perceptron, each after a norm."""
     y = hk.LayerNorm(-1, True, True)(x)
-    x = x + hk.MultiHeadAttention(heads, 5, w_init_scale=1.0, model_size=x.shape[-1])(y, y, y)
+    x = x + hk.MultiHeadAttention(
+        heads, 5, w_init=hk.initializers.VarianceScaling(), model_size=x.shape[-1]
+    )(y, y, y)
     y = hk.LayerNorm(-1, True, True)(x)
     return x + hk.Linear(x.shape[-1])(jax.nn.gelu(hk.Linear(width)(y)))
 
@@ -155,7 +157,7 @@ MODELS = {
         IMAGE,
     ),
     "MultiHeadAttention": (
-        lambda x: hk.MultiHeadAttention(3, 5, w_init_scale=1.0)(x, x, x),
+        lambda x: hk.MultiHeadAttention(3, 5, w_init=hk.initializers.VarianceScaling())(x, x, x),
         SEQUENCE,
     ),
     "transformer": (lambda t: language_model(t, stacked=False), TOKENS),
