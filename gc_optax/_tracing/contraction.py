@@ -53,6 +53,11 @@ def contract(
         if leaf in other.layouts and other.is_weight:
             recorder.record(leaf, "remark", node, evidence, text="contracted with itself")
             continue
+        outputs = layout.axes(d for d in range(len(layout.dims)) if d not in contracted)
+        if layout.replicated - axes and not outputs - layout.replicated:
+            # Rows laid out by a table of indices (relative positions), and no layer's outputs.
+            recorder.record(leaf, "lookup", node, evidence, stopped=layout.stopped)
+            continue
         if _is_gain(weight, leaf, contracted, batch):
             text = "scales another weight, over which it is broadcast"
             recorder.record(leaf, "remark", node, evidence, text=text)
@@ -66,7 +71,7 @@ def contract(
             evidence,
             axes,
             leaf in in_product or layout.product,
-            kept=layout.axes(d for d in range(len(layout.dims)) if d not in contracted),
+            kept=outputs,
             batch=layout.axes(batch) if batch_axes is None else batch_axes[leaf],
             groups=groups,
         )

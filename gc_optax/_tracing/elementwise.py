@@ -10,7 +10,8 @@ from gc_optax._tracing.interpreter import (
     rule,
     shape_of,
 )
-from gc_optax._tracing.values import STATISTIC, Value, merge
+from gc_optax._tracing import layout as lay
+from gc_optax._tracing.values import MAIN, STATISTIC, Value, merge
 
 UNARY = (
     "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "bessel_i0e", "bessel_i1e",
@@ -69,8 +70,8 @@ def _varies(values: Sequence[Value], shape) -> bool:
 
 @rule("add", "sub", "add_any")
 def _add(interpreter: Interpreter, eqn, operands):
-    if _is_gradient_step(operands):
-        return [_updated(operands, shape_of(eqn.outvars[0]), eqn.primitive.name)]
+    if step := _gradient_step(operands):
+        return [_updated(*step, shape_of(eqn.outvars[0]))]
     output = interpreter.combine(eqn, operands, PHRASES[eqn.primitive.name])
     if any(map(_is_whole, operands, eqn.invars)):
         # W + A @ B: the product is a weight itself, and B is contracted with what A gives.
@@ -83,21 +84,30 @@ def _add(interpreter: Interpreter, eqn, operands):
     return [output]
 
 
-def _is_gradient_step(operands: Sequence[Value]) -> bool:
-    """Whether this is `w - rate * gradient`, after which `w` is still that parameter."""
-    if len(operands) != 2:
-        return False
-    (weight, step) = sorted(operands, key=lambda value: not value.has_leaves)
-    is_parameter = weight.is_weight or any(layout.updated for layout in weight.layouts.values())
-    return is_parameter and step.gradient and step.is_data and not step.has_leaves
+def _gradient_step(operands: Sequence[Value]) -> tuple[Value, Value] | None:
+    """The weight and the step of `w - rate * gradient`, after which `w` is still that parameter."""
+    for weight, step in (operands, operands[::-1]):
+        is_parameter = weight.is_weight or any(
+            layout.updated for layout in weight.layouts.values()
+        )
+        if is_parameter and step.gradient and step.activation:
+            return weight, step
+    return None
 
 
-def _updated(operands: Sequence[Value], shape, primitive: str) -> Value:
-    output = merge(operands, shape, primitive)
-    output.layouts = {
-        leaf: layout._replace(updated=True) for leaf, layout in output.layouts.items()
+def _updated(weight: Value, step: Value, shape) -> Value:
+    layouts = {
+        leaf: lay.stretched(layout, shape)._replace(updated=True)
+        for leaf, layout in weight.layouts.items()
     }
-    return output
+    return Value(
+        max(weight.own_evidence, step.evidence),
+        activation=True,
+        layouts=layouts,
+        unknown=weight.unknown,
+        edges=weight.edges,
+        sources=[(weight, MAIN), (step, MAIN)],
+    )
 
 
 def _is_whole(value: Value, atom) -> bool:
@@ -106,7 +116,7 @@ def _is_whole(value: Value, atom) -> bool:
         return False
     shape = shape_of(atom)
     if value.is_constant:
-        return not value.splat and sum(size > 1 for size in shape) > 1
+        return sum(size > 1 for size in shape) > 1
     return any(
         not layout.product
         and len(layout.dims) > 1

@@ -7,6 +7,7 @@ outputs left. Then `i` had chosen a whole layer (see `contraction`). A contracti
 array is the same.
 """
 
+import math
 from collections.abc import Callable, Collection, Sequence
 
 from gc_optax._tracing import layout as lay
@@ -51,7 +52,8 @@ def _gather(interpreter: Interpreter, eqn, operands):
     gone |= {d for d in kept if sizes[d] == 1}
 
     def gathered(layout: Layout) -> Layout:
-        rows = lay.joined(tuple(piece for d in gone for piece in layout.dims[d]), (), 1)
+        windows = [d for d in range(len(sizes)) if d not in gone and sizes[d] < whole[d]]
+        rows = tuple(piece for d in [*gone, *windows] for piece in layout.dims[d])
         dims = [lay.broadcast(size) for size in shape]
         for source, target in zip(kept, numbers.offset_dims, strict=True):
             if source not in gone:
@@ -60,7 +62,14 @@ def _gather(interpreter: Interpreter, eqn, operands):
             return layout.choose(dims, gone, by_data)
         for target in batch:  # rows that constants choose are still rows
             dims[target] = lay.joined(rows, (), shape[target])
-        return layout.pick(dims)
+        axes = frozenset(axis for piece in rows for axis in piece.axes)
+        if len(batch) > 1:
+            layout = layout._replace(replicated=layout.replicated | axes)
+        parts = {part for part in layout.parts if part[0] not in axes}
+        if any(size < lay.size_of((piece,)) for size in [math.prod(shape[d] for d in batch)]
+               for piece in rows):  # fmt: skip
+            parts |= {(axis, None) for axis in axes}
+        return layout.pick(dims)._replace(parts=frozenset(parts))
 
     return [chosen(interpreter, operand, [indices], gathered)]
 

@@ -34,6 +34,12 @@ DEFAULT = "(any other)"
 SPLAT_PRESERVING: set[str] = set()
 """Primitives that make one number out of one number, or repeat it."""
 
+ADDITIVE = {
+    "add", "add_any", "broadcast_in_dim", "convert_element_type", "copy", "neg",
+    "optimization_barrier", "reduce_precision", "reshape", "squeeze", "sub", "transpose",
+}  # fmt: skip
+"""Primitives that give the sum of their operands, up to signs, moves and casts."""
+
 ALWAYS: set[str] = set()
 """Primitives whose rule is called whatever the operands are: they look inside, or at state."""
 
@@ -160,6 +166,7 @@ class Interpreter:
                 one_hot=one_hot,
                 outer=outer,
                 gradient=gradient,
+                is_sum=name in ADDITIVE,
             )
             for var in eqn.outvars
         ]
@@ -181,6 +188,7 @@ class Interpreter:
         if is_activation and any(value.is_data and not value.has_leaves for value in operands):
             return self.mix(eqn, operands, phrase)[0]
         output = merge(operands, shape_of(eqn.outvars[0]), eqn.primitive.name)
+        output.is_sum = eqn.primitive.name in ADDITIVE
         if is_activation:
             for value in operands:
                 if value.is_weight:
@@ -222,6 +230,7 @@ def _may_hold_data(eqn, operands: Sequence[Value]) -> bool:
     return bool(eqn.params) and (
         not any(value.activation for value in operands)
         or any(map(is_index, operands, eqn.invars))
+        or any(value.one_hot for value in operands)
     )
 
 

@@ -33,6 +33,21 @@ class Piece(NamedTuple):
 Dim = tuple[Piece, ...]
 
 
+
+class Rows(NamedTuple):
+    """The part of an axis that slices have left."""
+
+    intervals: tuple[range, ...]
+    size: int  # of the axis
+
+    def __add__(self, other: "Rows") -> "Rows":  # pyright: ignore[reportIncompatibleMethodOverride]
+        return Rows(self.intervals + other.intervals, self.size)
+
+    @property
+    def is_all(self) -> bool:
+        return len({row for interval in self.intervals for row in interval}) == self.size
+
+
 class Layout(NamedTuple):
     """The dimensions of an array, in terms of the axes of one leaf."""
 
@@ -44,6 +59,8 @@ class Layout(NamedTuple):
     stopped: bool = False  # whether no gradient flows back to the leaf
     product: bool = False  # whether it was contracted with a constant
     updated: bool = False  # whether a gradient step has been taken from it
+    replicated: frozenset[int] = frozenset()  # axes whose rows an index has laid out in a table
+    parts: frozenset[tuple[int, Rows | None]] = frozenset()  # of sliced axes what is left, if known
     shards: frozenset[tuple[Any, int]] = frozenset()  # (mesh axis, axis that is split over it)
 
     def axes(self, dims: Iterable[int] | None = None) -> frozenset[int]:
@@ -90,6 +107,22 @@ def foreign(size: int) -> Dim:
 def resized(dim: Dim, size: int) -> Dim:
     """The dimension after a change of its size: a slice, a padding, a shard."""
     return dim if size_of(dim) == size else joined(dim, (), size)
+
+
+def sliced(layout: Layout, d: int, rows: range) -> Layout:
+    """The layout after a slice of one dimension."""
+    dim = layout.dims[d]
+    if len(rows) == size_of(dim) and rows.step == 1:
+        return layout
+    axes = layout.axes([d])
+    elsewhere = layout.axes(e for e in range(len(layout.dims)) if e != d)
+    is_whole = len(dim) == 1 and dim[0].stride == 1 and not axes & elsewhere
+    left = Rows((rows,), size_of(dim)) if is_whole else None
+    parts = {(axis, left) for axis in axes}
+    kept = {(axis, part) for axis, part in layout.parts if axis not in axes}
+    return layout.pick(
+        resized(dim, len(rows)) if e == d else other for e, other in enumerate(layout.dims)
+    )._replace(parts=frozenset(kept | parts))
 
 
 def fitted(layout: Layout, shape: Sequence[int]) -> Layout:
@@ -205,8 +238,16 @@ def merged(one: Layout, other: Layout) -> Layout:
         one.stopped and other.stopped,
         one.product and other.product,
         one.updated or other.updated,
+        one.replicated | other.replicated,
+        _merged_parts(one.parts, other.parts),
         one.shards | other.shards,
     )
+
+
+def _merged_parts(one, other) -> frozenset[tuple[int, Rows | None]]:
+    """The same part on both sides stays one; of different ones together not much is known."""
+    different = {axis for axis, _ in one ^ other}
+    return (one & other) | {(axis, None) for axis in different}
 
 
 def joined(one: Dim, other: Dim, size: int) -> Dim:

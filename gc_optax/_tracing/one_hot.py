@@ -42,9 +42,10 @@ def chosen_dimensions(eqn, operands: Sequence[Value]) -> frozenset[int]:
     does not say, so it may be any.
     """
     name = eqn.primitive.name
-    if name == "eq":
+    if name == "eq" or name == "scatter":
+        makes_one_hot = _compares_positions if name == "eq" else _writes_at_positions
         rank = len(eqn.outvars[0].aval.shape)
-        return frozenset(range(rank)) if _compares_positions(eqn, operands) else frozenset()
+        return frozenset(range(rank)) if makes_one_hot(eqn, operands) else frozenset()
     for which, value in enumerate(operands):
         if value.one_hot:
             return _carried(name, eqn, which, value.one_hot)
@@ -59,6 +60,10 @@ def _carried(name: str, eqn, which: int, dims: frozenset[int]) -> frozenset[int]
         return _moved(dims, eqn)
     if name == "broadcast_in_dim":
         return frozenset(eqn.params["broadcast_dimensions"][d] for d in dims)
+    if name == "select_n":  # `where(index == iota, 1, 0)`
+        return dims if which == 0 else frozenset()
+    if name in ("gather", "dynamic_slice") and which == 0:  # `eye[index]`
+        return frozenset(range(len(eqn.outvars[0].aval.shape)))
     if name in ("reshape", "squeeze"):
         return _whole(dims, eqn.invars[which].aval.shape, eqn.outvars[0].aval.shape)
     return frozenset()
@@ -93,9 +98,16 @@ def outer_product(eqn, operands: Sequence[Value]) -> tuple[frozenset[int], ...]:
 def _compares_positions(eqn, operands: Sequence[Value]) -> bool:
     return (
         not any(value.has_leaves for value in operands)
-        and all(jnp.issubdtype(atom.aval.dtype, jnp.integer) for atom in eqn.invars)
+        and all(jnp.issubdtype(atom.aval.dtype, jnp.number) for atom in eqn.invars)
         and any(value.is_constant and not value.splat for value in operands)
     )
+
+
+def _writes_at_positions(eqn, operands: Sequence[Value]) -> bool:
+    """Whether this is `zeros.at[index].set(1)`."""
+    operand, index, update = operands
+    is_index = not (index.has_leaves or index.splat)
+    return is_index and all(v.is_constant and v.splat for v in (operand, update))
 
 
 def _moved(dims: Collection[int], eqn) -> frozenset[int]:

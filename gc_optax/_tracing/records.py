@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from jax.extend.source_info_util import summarize
 
+from gc_optax._tracing.layout import Rows
 from gc_optax._tracing.values import Evidence, Value
 
 RecordKind = Literal["dense", "conv", "lookup", "mixed", "unknown", "remark"]
@@ -28,6 +29,7 @@ class Record:
     batch: frozenset[int] = frozenset()  # axes that ran along with the data: copies of the layer
     present: frozenset[int] = frozenset()  # all axes that went into the contracted array
     partial: frozenset[int] = frozenset()  # axes contracted in part only
+    parts: frozenset[tuple[int, Rows | None]] = frozenset()  # slices of axes, see `parts`
     product: bool = False  # contracted with another weight or a constant on the way
     stopped: bool = False  # no gradient flows back from here
     direct: bool = True  # of a remark: whether the leaf itself met the data, not what it gave
@@ -146,6 +148,7 @@ class Recorder:
             batch=(batch | layout.picked) - axes,
             present=layout.axes().union(*on_edges),
             partial=axes & (layout.chosen | (layout.axes() if kept is None else kept)),
+            parts=frozenset(part for part in layout.parts if part[0] in axes),
             product=product,
             stopped=layout.stopped,
             groups=groups,

@@ -3,12 +3,22 @@
 A rule is a function `(layout, eqn) -> layout`, or None where no layout describes the outcome.
 """
 
+import functools
+import itertools
+import operator
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from gc_optax._tracing import layout as lay
-from gc_optax._tracing.interpreter import LINEAR, SPLAT_PRESERVING, Interpreter, rule, shape_of
+from gc_optax._tracing.interpreter import (
+    ADDITIVE,
+    LINEAR,
+    SPLAT_PRESERVING,
+    Interpreter,
+    rule,
+    shape_of,
+)
 from gc_optax._tracing.layout import Layout
 from gc_optax._tracing.values import Value
 
@@ -30,6 +40,7 @@ def carries(*primitives: str) -> Callable[[LayoutRule], LayoutRule]:
             if not operand.has_leaves:  # it had been chosen from leaves by data
                 return interpreter.activations(eqn, operands)
             output = operand.map(lambda layout: function(layout, eqn), eqn.primitive.name)
+            output.is_sum = eqn.primitive.name in ADDITIVE
             return [output for _ in eqn.outvars]
 
         rule(*primitives)(apply)
@@ -53,7 +64,9 @@ def _reshape(layout, eqn):
 
 @carries("squeeze")
 def _squeeze(layout, eqn):
-    return without(layout, eqn.params["dimensions"])
+    # A slice of one row chooses one copy once its dimension is gone.
+    gone = eqn.params["dimensions"]
+    return layout.choose(without(layout, gone).dims, gone)
 
 
 @carries("broadcast_in_dim")
@@ -74,7 +87,9 @@ def _unstack(layout, eqn):
 
 @carries("slice")
 def _slice(layout, eqn):
-    return cut(layout, shape_of(eqn.outvars[0]))
+    starts, limits = eqn.params["start_indices"], eqn.params["limit_indices"]
+    strides = eqn.params["strides"] or (1,) * len(starts)
+    return _sliced(layout, list(map(range, starts, limits, strides)))
 
 
 @carries("rev", "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
@@ -100,8 +115,13 @@ def _reduce(layout, eqn):
 def _split(interpreter: Interpreter, eqn, operands):
     if not operands[0].has_leaves:
         return interpreter.activations(eqn, operands)
-    shapes = map(shape_of, eqn.outvars)
-    return [operands[0].map(partial(cut, shape=shape), "split") for shape in shapes]
+    axis, starts = eqn.params["axis"], itertools.accumulate(eqn.params["sizes"], initial=0)
+    outputs = []
+    for start, var in zip(starts, eqn.outvars, strict=False):
+        rows = [range(start if d == axis else 0, (start if d == axis else 0) + size)
+                for d, size in enumerate(shape_of(var))]  # fmt: skip
+        outputs.append(operands[0].map(partial(_sliced, rows=rows), "split"))
+    return outputs
 
 
 @rule("sort")
@@ -113,10 +133,11 @@ def _sort(interpreter: Interpreter, eqn, operands):
 
 @rule("pad")
 def _pad(interpreter: Interpreter, eqn, operands):
-    def fitted(layout: Layout) -> Layout:
-        return lay.fitted(layout, shape_of(eqn.outvars[0]))
-
-    return _joined(interpreter, eqn, operands[:1], fitted, "padded with activations", operands[1:])
+    operand, padding = operands
+    if operand.has_leaves:
+        shape = shape_of(eqn.outvars[0])
+        operand = operand.map(lambda layout: lay.fitted(layout, shape), "pad")
+    return [interpreter.combine(eqn, [operand, padding], "padded with activations")]
 
 
 @rule("concatenate")
@@ -128,7 +149,8 @@ def _concatenate(interpreter: Interpreter, eqn, operands):
         dims[dimension] = lay.joined(dims[dimension], (), shape[dimension])
         return layout.pick(dims)
 
-    return _joined(interpreter, eqn, operands, within, "concatenated with activations")
+    parts = _side_by_side(operands, within, dimension, "concatenate")
+    return [interpreter.combine(eqn, parts, "concatenated with activations")]
 
 
 @rule("stack")
@@ -140,20 +162,49 @@ def _stack(interpreter: Interpreter, eqn, operands):
         new = lay.broadcast(shape[axis])
         return layout.pick((*layout.dims[:axis], new, *layout.dims[axis:]))
 
-    return _joined(interpreter, eqn, operands, within, "stacked with activations")
+    parts = _side_by_side(operands, within, axis, "stack")
+    return [interpreter.combine(eqn, parts, "stacked with activations")]
 
 
-def _joined(
-    interpreter: Interpreter,
-    eqn,
-    operands: Sequence[Value],
-    within: Callable[[Layout], Layout],
-    phrase: str,
-    others: Sequence[Value] = (),
+def _side_by_side(
+    operands: Sequence[Value], within: Callable[[Layout], Layout], dimension: int, primitive: str
 ) -> list[Value]:
-    """Arrays side by side, each in its part of the output."""
-    parts = [v.map(within, eqn.primitive.name) if v.has_leaves else v for v in operands]
-    return [interpreter.combine(eqn, [*parts, *others], phrase)]
+    """Arrays, each in its place of the output; `dimension` tells different parts of an axis apart.
+
+    Slices of an axis that are put together along it again are that axis. Along another dimension
+    (the rows of a Toeplitz matrix), each entry of that dimension has a part of its own.
+    """
+    placed = [v.map(within, primitive) if v.has_leaves else v for v in operands]
+    parts: dict[int, list[dict[int, lay.Rows | None]]] = {}
+    for value in placed:
+        for leaf, layout in value.layouts.items():
+            parts.setdefault(leaf, []).append(dict(layout.parts))
+
+    def completed(leaf: int, layout: Layout) -> Layout:
+        found = parts[leaf]
+        for axis in {axis for part in found for axis in part}:
+            rows = [part.get(axis) for part in found]
+            if all(row == rows[0] for row in rows):
+                continue
+            known = [row for row in rows if row is not None]
+            rest = frozenset((other, row) for other, row in layout.parts if other != axis)
+            if axis in layout.axes([dimension]) and len(known) == len(rows):
+                together = functools.reduce(operator.add, known)
+                together = frozenset() if together.is_all else frozenset([(axis, together)])
+            else:
+                together = frozenset([(axis, None)])
+                piece = (lay.Piece((axis,), 1, None),)
+                layout = layout.pick(
+                    lay.joined(dim, piece, lay.size_of(dim)) if d == dimension else dim
+                    for d, dim in enumerate(layout.dims)
+                )
+            layout = layout._replace(parts=rest | together)
+        return layout
+
+    for value in placed:
+        if any(any(found) for leaf, found in parts.items() if leaf in value.layouts):
+            value.layouts = {leaf: completed(leaf, layout) for leaf, layout in value.layouts.items()}
+    return placed
 
 
 @carries("tile")
@@ -186,9 +237,19 @@ def without(layout: Layout, dimensions) -> Layout:
     return layout.pick(dim for d, dim in enumerate(layout.dims) if d not in dimensions)
 
 
-def cut(layout: Layout, shape, by_data: bool = False) -> Layout:
-    """A part of each dimension. A single index chooses one copy: that axis is gone."""
+def cut(layout: Layout, shape: Sequence[int], by_data: bool = False) -> Layout:
+    """A part of each dimension that starts somewhere. A single index chooses one copy."""
     gone = [d for d, size in enumerate(shape) if size == 1 < lay.size_of(layout.dims[d])]
     parts = enumerate(zip(layout.dims, shape, strict=True))
+    unknown = layout.axes(d for d, size in enumerate(shape)
+                          if 1 < size < lay.size_of(layout.dims[d]))  # fmt: skip
     dims = (() if d in gone else lay.resized(*part) for d, part in parts)
+    kept = {(axis, rows) for axis, rows in layout.parts if axis not in unknown}
+    layout = layout._replace(parts=frozenset(kept | {(axis, None) for axis in unknown}))
     return layout.choose(dims, gone, by_data)
+
+
+def _sliced(layout: Layout, rows: Sequence[range]) -> Layout:
+    for d, part in enumerate(rows):
+        layout = lay.sliced(layout, d, part)
+    return layout

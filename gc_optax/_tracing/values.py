@@ -44,6 +44,7 @@ class Value:
         "edges",
         "evidence",
         "gradient",
+        "is_sum",
         "layouts",
         "one_hot",
         "outer",
@@ -61,6 +62,7 @@ class Value:
         one_hot: frozenset[int] = frozenset(),
         outer: tuple[frozenset[int], ...] = (),
         gradient: bool = False,
+        is_sum: bool = False,
         layouts: Mapping[int, Layout] | None = None,
         unknown: Mapping[int, str] | None = None,
         edges: frozenset[ContractionEdge] = frozenset(),
@@ -72,6 +74,7 @@ class Value:
         self.one_hot = one_hot  # dimensions along which it is 1 at an index, else 0
         self.outer = outer  # dimensions of either factor of an outer product of activations
         self.gradient = gradient  # computed by a backward pass
+        self.is_sum = is_sum  # one of its sources, moved or cast, plus the others
         self.layouts: Mapping[int, Layout] = layouts or {}  # by leaf
         self.unknown: Mapping[int, str] = unknown or {}  # leaf -> the primitive that hid its layout
         self.edges = edges
@@ -152,7 +155,7 @@ def is_pending(value: Value) -> bool:
     """
     return value.activation and (
         (value.is_data and value.has_leaves)
-        or any(layout.picked for layout in value.layouts.values())
+        or any(layout.picked or layout.updated for layout in value.layouts.values())
     )
 
 

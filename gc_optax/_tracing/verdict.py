@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gc_optax._fan_in import FanIn, fan_in_size
+from gc_optax._tracing.parts import sliced_axes
 from gc_optax._tracing.records import Record
 from gc_optax._tracing.values import MAIN, STATISTIC, Evidence, Value
 
@@ -73,7 +74,7 @@ def verdict(shape: Sequence[int], records: Sequence[Record], levels: dict[Value,
         return alone(f"mixed by data with the layer's own input, {_at(mixed[:1])}")
     if not uses:
         return alone(seen or "no use found")
-    if any(use.partial for use in uses):
+    if any(use.partial for use in uses) or sliced_axes(uses, levels):
         text = f"conflicting uses: an axis is contracted in part only, {_places(uses, shape)}"
         return alone(text, text)
     if any(use.product for use in uses):
