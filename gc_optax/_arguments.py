@@ -8,13 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gc_optax._nnx import (
-    as_function_of_params,
-    is_diff_state,
-    is_module,
-    optimized_params,
-)
-from gc_optax._trees import PyTree, is_function
+from gc_optax._fan_in import is_array
+from gc_optax._nnx import as_function_of_params, is_diff_state, is_module, optimized_params
+from gc_optax._trees import PyTree
 
 
 def params_tree(params: PyTree) -> PyTree:
@@ -33,15 +29,13 @@ def traced_arguments(
 
     The function explains the error of JAX for an axis name that only a mapped function knows.
     """
-    order = "The order is `fan_in_by_trace(fn, params, *args)`"
+    order = " The order is `fan_in_by_trace(fn, params, *args)`."
     if not callable(fn):
-        raise TypeError(f"`fn` must be a function, got {_type_name(fn)}. {order}.")
+        raise TypeError(f"`fn` must be a function, got {_type_name(fn)}.{order}")
     if is_diff_state(params):
         _check_diff_state(params, args)
     elif not is_module(params):
-        if is_function(params):
-            raise TypeError(f"`params` must be a tree of arrays, got a function. {order}.")
-        _check_params(params)
+        _check_params(params, order)
     fn, params, state, args = as_function_of_params(fn, params, args)
 
     @functools.wraps(fn)
@@ -71,13 +65,13 @@ def _check_not_a_count(params: PyTree) -> None:
         )
 
 
-def _check_params(params: PyTree) -> None:
+def _check_params(params: PyTree, advice: str = "") -> None:
     """Raises for one object that is no array: a function, a module of Linen, a string."""
-    is_leaf = jax.tree_util.all_leaves([params])
-    if not is_leaf or hasattr(params, "dtype") or isinstance(params, bool | int | float | complex):
+    if not jax.tree_util.all_leaves([params]) or is_array(params):
+        return
+    if isinstance(params, bool | int | float | complex):
         return
     linen = sys.modules.get("flax.linen")
-    advice = ""
     if linen is not None and isinstance(params, linen.Module):
         advice = ' Of a Linen module, give the parameters: module.init(key, inputs)["params"].'
     raise TypeError(f"`params` must be a tree of arrays, got {_type_name(params)}.{advice}")
@@ -95,6 +89,5 @@ def _check_diff_state(diff_state: Any, args: tuple[Any, ...]) -> None:
 
 def _type_name(value: Any) -> str:
     kind = type(value)
-    if callable(value) and hasattr(value, "__code__"):
-        return "a function"
-    return f"an object of type {kind.__module__}.{kind.__qualname__}".replace("builtins.", "")
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return f"an object of type {module}{kind.__qualname__}"

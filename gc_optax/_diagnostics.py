@@ -93,9 +93,7 @@ def mean_component(updates: optax.Updates, fan_in: FanInTree | FanInFn | None = 
     return map_with_fan_in(of_leaf, fan_in, updates)
 
 
-def removed_fraction(
-    updates: optax.Updates, fan_in: FanInTree | FanInFn | None = None
-) -> PyTree:
+def removed_fraction(updates: optax.Updates, fan_in: FanInTree | FanInFn | None = None) -> PyTree:
     r"""How much of each leaf `centralize` removes, as a share of its squared norm.
 
     \[ \frac{\sum_j \| e e^T g_j \|^2}{\sum_j \| g_j \|^2}

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from jax.tree_util import DictKey, KeyPath
 
-from gc_optax._fan_in import FanIn
+from gc_optax._fan_in import FanIn, is_array
 from gc_optax._names import fan_in_by_name
 from gc_optax._nnx import is_module, is_state
 from gc_optax._trees import (
@@ -60,7 +60,7 @@ def map_with_fan_in(
         if prefix is not None:
             used.add(prefix)
             results.append(function(path, specs[prefix], leaf))
-        elif not hasattr(leaf, "dtype"):
+        elif not is_array(leaf):
             results.append(function(path, FanIn((), "not an array"), leaf))
         else:
             raise ValueError(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.tree_util import KeyPath
 
 from gc_optax._arguments import params_tree
-from gc_optax._fan_in import FanIn, fan_in_size, is_centralizable, normalized_axes
+from gc_optax._fan_in import FanIn, fan_in_size, is_array, is_centralizable, normalized_axes
 from gc_optax._matching import map_with_fan_in
 from gc_optax._trees import FanInFn, FanInTree, PyTree, leaf_name, path_name
 
@@ -108,7 +108,7 @@ def summary(params: PyTree, fan_in: FanInTree | FanInFn | None = None) -> Summar
         nonlocal total, centralized
         row = _row(path, spec, leaf)
         rows.append(row)
-        size = math.prod(row.shape) if hasattr(leaf, "dtype") else 0
+        size = math.prod(row.shape) if is_array(leaf) else 0
         total += size
         centralized += size if row.axes else 0
 
@@ -117,7 +117,7 @@ def summary(params: PyTree, fan_in: FanInTree | FanInFn | None = None) -> Summar
 
 
 def _row(path: KeyPath, fan_in: FanIn, leaf) -> Row:
-    shape = jnp.shape(leaf) if hasattr(leaf, "dtype") else ()
+    shape = jnp.shape(leaf) if is_array(leaf) else ()
     axes, reason = fan_in.axes, fan_in.reason
     if axes and not is_centralizable(leaf):
         axes, reason = (), "not a float array"

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import KeyPath, SequenceKey
 
-from gc_optax._fan_in import FanIn
+from gc_optax._fan_in import FanIn, is_array
 
 PyTree = Any
 """A tree of arrays: parameters, gradients or updates."""
@@ -67,7 +67,7 @@ def _is_integer(value: Any) -> bool:
 
 
 def _short(value) -> str:
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
+    if is_array(value):
         return f"an array of shape {value.shape}"
     text = repr(value)
     return f"{text if len(text) <= 40 else text[:37] + '...'} ({type(value).__name__})"
