@@ -55,8 +55,7 @@ def traced_arguments(
 
 
 def _check_not_a_count(params: PyTree) -> None:
-    is_integer = isinstance(params, jax.Array) and jnp.issubdtype(params.dtype, jnp.integer)
-    if is_integer and params.shape == ():
+    if isinstance(params, jax.Array) and params.shape == () and params.dtype == jnp.int32:
         raise TypeError(
             "A function that gives the axes was called with a single integer and not with "
             "parameters. `optax.inject_hyperparams` calls a function among the hyperparameters as "

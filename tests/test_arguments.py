@@ -19,6 +19,10 @@ PARAMS = {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}
 X = jnp.ones((4, 3))
 
 
+def centralized(fan_in, updates) -> Any:
+    return gc_optax.centralize(fan_in).update(updates, optax.EmptyState())[0]
+
+
 def loss(params, x):
     return jnp.sum((x @ params["kernel"] + params["bias"]) ** 2)
 
@@ -87,14 +91,13 @@ def test_an_unfiltered_equinox_module_is_traced_summarized_and_centralized():
     model = eqx.nn.MLP(3, 1, 8, 1, key=jax.random.key(0))
     fan_in = gc_optax.fan_in_by_trace(lambda model, x: jax.vmap(model)(x), model, X)
     assert gc_optax.summary(model, fan_in).centralized == 32
-    updates: Any = gc_optax.centralize(fan_in).update(model, optax.EmptyState())[0]
+    updates = centralized(fan_in, model)
     assert updates.activation is model.activation
 
 
 def test_what_is_no_array_needs_no_fan_in():
-    updates, _ = gc_optax.centralize({"kernel": FanIn((0,)), "bias": FanIn(())}).update(
-        {**PARAMS, "activation": jax.nn.relu, "rate": 0.5}, optax.EmptyState()
-    )
+    updates = {**PARAMS, "activation": jax.nn.relu, "rate": 0.5}
+    updates = centralized({"kernel": FanIn((0,)), "bias": FanIn(())}, updates)
     assert updates["activation"] is jax.nn.relu
     assert updates["rate"] == 0.5
 

@@ -1,6 +1,7 @@
 """Each error is one sentence that names the leaf and says what to do, also under `jit`."""
 
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ KERNEL = jnp.ones((3, 2))
 UPDATES = {"layer": {"kernel": KERNEL, "bias": jnp.ones(2)}}
 
 
-def run(fan_in, updates=UPDATES):
+def run(fan_in, updates: Any = UPDATES) -> Any:
     return gc_optax.centralize(fan_in).update(updates, optax.EmptyState())
 
 
