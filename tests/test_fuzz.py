@@ -273,9 +273,10 @@ TEXTS = {
     "foreign": r".* is .*, not a gc_optax\.FanIn: (give a tree of FanIn, such as "
     r"gc_optax\.fan_in_by_name\(params\), or a function that returns one|"
     r"write axes as gc_optax\.FanIn\(\(\d,\)\))\.",
-    "missing": r"The FanIn tree does not fit: it has no FanIn for .*\. (Build it from this tree, or "
-    r"add FanIn\(\(\)\) there to leave the leaf alone|Its paths begin with `.*/`: use `fan_in\[.*\]`|"
-    r"`fan_in` is a function: return a FanIn for each leaf, FanIn\(\(\)\) to leave it alone)\.",
+    "missing": r"The FanIn tree does not fit: it has no FanIn for .*\. ("
+    r"Build it from this tree, or add FanIn\(\(\)\) there to leave the leaf alone"
+    r"|Its paths begin with `.*/`: use `fan_in\[.*\]`"
+    r"|`fan_in` is a function: return a FanIn for each leaf, FanIn\(\(\)\) to leave it alone)\.",
     "range": r"Axis -?\d+ of FanIn\(.*\) is out of range for .*, which has rank \d: give axes of "
     r"that leaf, or FanIn\(\(\)\) to leave it alone\.",
     "twice": r"FanIn\(.*\) names an axis twice for .*, which has rank \d: an axis and its negative "
