@@ -197,7 +197,7 @@ def test_a_partial_of_jax_is_a_function():
 
 
 def test_the_state_is_optax_empty_state():
-    optimizer = gc_optax.centralize()
+    optimizer = gc_optax.centralize(FanIn((0,)))
     state = optimizer.init({"kernel": jnp.ones((3, 2))})
     assert state == optax.EmptyState()
     assert isinstance(optimizer, optax.GradientTransformation)

@@ -342,7 +342,7 @@ def test_sharded_gradients_give_the_unsharded_result_and_stay_sharded(spec, dtyp
     sharding = jax.sharding.NamedSharding(mesh, spec)
     grads = {"kernel": jnp.asarray(RNG.normal(1.0, 1.0, (16, 8)), jnp.float32).astype(dtype)}
     sharded = jax.device_put(grads, sharding)
-    optimizer = optax.chain(gc_optax.centralize(), optax.sgd(LR))
+    optimizer = optax.chain(gc_optax.centralize(FanIn((0,))), optax.sgd(LR))
     state = optimizer.init(grads)
     updates: Any = jax.jit(optimizer.update)(sharded, state)[0]
     assert len(updates["kernel"].sharding.device_set) == 8
