@@ -24,7 +24,7 @@ def shape_in_torch(path, fan_in: gc_optax.FanIn, shape: tuple[int, ...]) -> tupl
     if not fan_in.axes:
         is_table = "embedding" in jax.tree_util.keystr(path)
         return shape if is_table else (math.prod(shape),)
-    if fan_in.is_convolution:
+    if fan_in.kind == "conv":
         return (shape[-1], shape[-2], *shape[:-2])
     inputs = math.prod(shape[axis] for axis in fan_in.axes)
     return math.prod(shape) // inputs, inputs

@@ -6,13 +6,14 @@ import optax
 from jax.tree_util import KeyPath
 
 from gc_optax._fan_in import FanIn, fan_in_size, is_centralizable, normalized_axes
-from gc_optax._names import fan_in_by_name
+from gc_optax._guesses import warn_of_guesses
+from gc_optax._matching import map_with_fan_in
 from gc_optax._shards import SpecTree, Split, shards, splits, whole
-from gc_optax._trees import FanInFn, FanInTree, leaf_name, map_with_fan_in, resolve
+from gc_optax._trees import FanInFn, FanInTree, leaf_name
 
 
 def centralize(
-    fan_in: FanInTree | FanInFn = fan_in_by_name, specs: SpecTree | None = None
+    fan_in: FanInTree | FanInFn | None = None, specs: SpecTree | None = None
 ) -> optax.GradientTransformation:
     r"""Subtracts from each output unit's gradient vector its mean over the fan-in.
 
@@ -38,7 +39,11 @@ def centralize(
     Args:
         fan_in: The axes of each leaf: a tree of `FanIn` that has the updates' structure or is a
             prefix of it (one `FanIn` serves all leaves), or a function from the updates to such
-            a tree. By default the axes are read from the leaves' names, see `fan_in_by_name`.
+            a tree. By default names and shapes tell, see `fan_in_by_name`, and if there are
+            leaves of which they do not, `init` warns and lists them. With the function
+            `fan_in_by_name` itself in this place, nothing is said about guesses. The updates of an
+            `nnx.Optimizer` may be a part of what the tree is for, since they are a part of
+            the module.
         specs: For use inside `jax.shard_map`: how the updates are split, a tree of
             `PartitionSpec` or `NamedSharding` as `in_specs` has it for the parameters, or a prefix
             of it. Means are then taken over all shards of a fan-in, and `fan_in`, if it is a
@@ -55,6 +60,9 @@ def centralize(
         TypeError: (on update) Something that is not a `FanIn` (in `specs`: not a `PartitionSpec`
             or `NamedSharding`) stands where one is due.
 
+    Warns:
+        UserWarning: (on init) `fan_in` is None, and there are leaves whose axes are guessed.
+
     Examples:
         >>> import gc_optax, jax.numpy as jnp, optax
         >>> params = {"kernel": jnp.ones((2, 4)), "bias": jnp.zeros(4)}
@@ -70,7 +78,8 @@ def centralize(
     """
 
     def init(params: optax.Params) -> optax.EmptyState:
-        del params
+        if fan_in is None:
+            warn_of_guesses(params if specs is None else whole(params, splits(specs, params)))
         return optax.EmptyState()
 
     def update(
@@ -78,12 +87,12 @@ def centralize(
     ) -> tuple[optax.Updates, optax.OptState]:
         del params
         split = {} if specs is None else splits(specs, updates)
-        resolved = resolve(fan_in, whole(updates, split) if split else updates)
+        shapes = whole(updates, split) if split else updates
 
         def leaf_update(path: KeyPath, fan_in: FanIn, leaf: jax.Array) -> jax.Array:
             return _centralize_leaf(path, fan_in, leaf, split.get(path, ()))
 
-        return map_with_fan_in(leaf_update, resolved, updates), state
+        return map_with_fan_in(leaf_update, fan_in, updates, shapes), state
 
     return optax.GradientTransformation(init, update)
 

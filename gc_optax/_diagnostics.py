@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import KeyPath
 
+from gc_optax._arguments import params_tree
 from gc_optax._centralize import centralize
 from gc_optax._fan_in import FanIn, fan_in_size, is_centralizable, normalized_axes
-from gc_optax._names import fan_in_by_name
-from gc_optax._nnx import optimized_params
-from gc_optax._trees import FanInFn, FanInTree, PyTree, leaf_name, map_with_fan_in, resolve
+from gc_optax._matching import map_with_fan_in
+from gc_optax._trees import FanInFn, FanInTree, PyTree, leaf_name
 
 
 def projection_matrix(m: int) -> jax.Array:
@@ -51,7 +51,7 @@ def projection_matrix(m: int) -> jax.Array:
     return jnp.eye(m) - 1 / m
 
 
-def mean_component(updates: optax.Updates, fan_in: FanInTree | FanInFn = fan_in_by_name) -> PyTree:
+def mean_component(updates: optax.Updates, fan_in: FanInTree | FanInFn | None = None) -> PyTree:
     r"""What `centralize` removes from each output unit's gradient: its component along \(e\).
 
     \[ g_j - P g_j = e e^T g_j = \tfrac{1}{M} \textstyle\sum_i g_{ij} \, \mathbf{1}. \]
@@ -90,12 +90,10 @@ def mean_component(updates: optax.Updates, fan_in: FanInTree | FanInFn = fan_in_
         is_number = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.number)
         return jnp.zeros_like(leaf) if is_number else None
 
-    return map_with_fan_in(of_leaf, resolve(fan_in, updates), updates)
+    return map_with_fan_in(of_leaf, fan_in, updates)
 
 
-def removed_fraction(
-    updates: optax.Updates, fan_in: FanInTree | FanInFn = fan_in_by_name
-) -> PyTree:
+def removed_fraction(updates: optax.Updates, fan_in: FanInTree | FanInFn | None = None) -> PyTree:
     r"""How much of each leaf `centralize` removes, as a share of its squared norm.
 
     \[ \frac{\sum_j \| e e^T g_j \|^2}{\sum_j \| g_j \|^2}
@@ -140,10 +138,10 @@ def removed_fraction(
         share = removed / jnp.where(largest == 0, 1, _squared_norm(leaf))
         return jnp.minimum(share, 1)
 
-    return map_with_fan_in(of_leaf, resolve(fan_in, updates), updates)
+    return map_with_fan_in(of_leaf, fan_in, updates)
 
 
-def weight_means(params: PyTree, fan_in: FanInTree | FanInFn = fan_in_by_name) -> PyTree:
+def weight_means(params: PyTree, fan_in: FanInTree | FanInFn | None = None) -> PyTree:
     r"""The mean of each output unit's weights, \(\tfrac{1}{M} \sum_i w_{ij} = e^T w_j / \sqrt{M}\).
 
     If the final update of each step is centralized, it never changes. Times \(M\) it is the sum of
@@ -171,16 +169,16 @@ def weight_means(params: PyTree, fan_in: FanInTree | FanInFn = fan_in_by_name) -
 
     Source: arXiv 2004.01461, section 4.1 (constrained descent).
     """
-    params = optimized_params(params)
+    params = params_tree(params)
 
     def of_leaf(path: KeyPath, spec: FanIn, leaf) -> jax.Array | None:
         axes = _centralized_axes(path, spec, leaf)
         return _widened(leaf).mean(axes) if axes else None
 
-    return map_with_fan_in(of_leaf, resolve(fan_in, params), params)
+    return map_with_fan_in(of_leaf, fan_in, params)
 
 
-def drift(params: PyTree, initial: PyTree, fan_in: FanInTree | FanInFn = fan_in_by_name) -> PyTree:
+def drift(params: PyTree, initial: PyTree, fan_in: FanInTree | FanInFn | None = None) -> PyTree:
     r"""How far each output unit's weights have moved off the hyperplane that they started on.
 
     \[ e^T w_t - e^T w_0, \qquad e = \mathbf{1} / \sqrt{M}: \]
@@ -214,7 +212,7 @@ def drift(params: PyTree, initial: PyTree, fan_in: FanInTree | FanInFn = fan_in_
 
     Source: arXiv 2004.01461, section 4.1.
     """
-    params, initial = optimized_params(params), optimized_params(initial)
+    params, initial = params_tree(params), params_tree(initial)
     before = dict(jax.tree_util.tree_leaves_with_path(initial))
 
     def of_leaf(path: KeyPath, spec: FanIn, leaf) -> jax.Array | None:
@@ -234,10 +232,10 @@ def drift(params: PyTree, initial: PyTree, fan_in: FanInTree | FanInFn = fan_in_
         moved = now.astype(dtype) - then.astype(dtype)
         return math.sqrt(fan_in_size(axes, leaf.shape)) * moved.mean(axes)
 
-    return map_with_fan_in(of_leaf, resolve(fan_in, params), params)
+    return map_with_fan_in(of_leaf, fan_in, params)
 
 
-def center_weights(params: PyTree, fan_in: FanInTree | FanInFn = fan_in_by_name) -> PyTree:
+def center_weights(params: PyTree, fan_in: FanInTree | FanInFn | None = None) -> PyTree:
     r"""Weights that sum to zero in each output unit: \(P w_j = w_j - \tfrac{1}{M} \sum_i w_{ij}\).
 
     To start from. Where centralized updates keep the sum at zero, a shift of all inputs of the
@@ -267,7 +265,7 @@ def center_weights(params: PyTree, fan_in: FanInTree | FanInFn = fan_in_by_name)
     Source: arXiv 2004.01461, section 4.1 (output space regularization).
     """
     # The operator is the same on weights as on gradients.
-    return centralize(fan_in).update(optimized_params(params), optax.EmptyState())[0]
+    return centralize(fan_in).update(params_tree(params), optax.EmptyState())[0]
 
 
 def _centralized_axes(path: KeyPath, fan_in: FanIn, leaf) -> tuple[int, ...]:

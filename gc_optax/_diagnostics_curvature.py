@@ -9,8 +9,9 @@ import optax
 
 from gc_optax._centralize import centralize
 from gc_optax._fan_in import is_centralizable
+from gc_optax._matching import resolve
 from gc_optax._nnx import as_function_of_params
-from gc_optax._trees import FanInFn, FanInTree, PyTree, leaf_name, resolve
+from gc_optax._trees import FanInFn, FanInTree, PyTree, leaf_name
 
 # Up to here the whole Hessian is cheaper than an iteration, and exact. (LOBPCG itself needs more
 # than five parameters.)
@@ -82,7 +83,7 @@ def top_eigenvalue(
     Source: arXiv 2004.01461, section 4.2; A. Knyazev, "Toward the optimal preconditioned
     eigensolver: LOBPCG", 2001, as in `jax.experimental.sparse.linalg`.
     """
-    loss, params, state = as_function_of_params(loss, params)
+    loss, params, state, _ = as_function_of_params(loss, params)
     dtype = _vector_dtype(params)
     # Only shapes, for LOBPCG's cache holds on to all that the function it gets refers to.
     shapes = jax.tree.map(_shape_of_floats, params)

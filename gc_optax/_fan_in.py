@@ -8,7 +8,6 @@ from typing import Literal, get_args
 
 import jax.numpy as jnp
 
-
 Kind = Literal["dense", "conv", "other"]
 
 
@@ -115,9 +114,14 @@ def _count(argument: str, value: int | None, lowest: int) -> int | None:
     return number
 
 
+def is_array(leaf) -> bool:
+    """Whether `leaf` is an array or stands for one. Modules have a `dtype` too, but no shape."""
+    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+
+
 def is_centralizable(leaf) -> bool:
     """Whether `leaf` is an array of floats or complex numbers: not integers, keys or functions."""
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    return is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 def normalized_axes(fan_in: FanIn, shape: Sequence[int], where: str) -> tuple[int, ...]:

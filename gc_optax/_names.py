@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import GetAttrKey, KeyPath
 
+from gc_optax._arguments import params_tree
 from gc_optax._fan_in import FanIn, fan_in_size, is_centralizable
-from gc_optax._nnx import optimized_params
 from gc_optax._trees import FanInTree, PyTree, path_name
 
 AXES = {
@@ -107,7 +107,7 @@ def fan_in_by_name(params: PyTree) -> FanInTree:
 
     Source: the parameters' layouts are those of flax 0.12, dm-haiku 0.0.16 and equinox 0.13.
     """
-    return jax.tree_util.tree_map_with_path(_fan_in_of_leaf, optimized_params(params))
+    return jax.tree_util.tree_map_with_path(_fan_in_of_leaf, params_tree(params))
 
 
 def _fan_in_of_leaf(path: KeyPath, leaf) -> FanIn:

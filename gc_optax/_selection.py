@@ -17,7 +17,8 @@ FanInOrFn = TypeVar("FanInOrFn")
 def convolutions_only(fan_in: FanInOrFn) -> FanInOrFn:
     """Keeps the convolutions and leaves everything else alone: the paper's GCC.
 
-    A convolution is a leaf whose `FanIn.kind` is "conv", 1-D ones included.
+    A convolution is a leaf whose `FanIn.kind` is "conv", 1-D ones included. In a tree of your
+    own, say so: `FanIn((0, 1, 2), kind="conv")`.
 
     Args:
         fan_in: A tree of `FanIn`, or a function from parameters or updates to one.
@@ -60,7 +61,7 @@ def exclude(fan_in: FanInOrFn, *patterns: str | re.Pattern[str]) -> FanInOrFn:
     Raises:
         ValueError: A pattern matches no leaf, or is not a regular expression. For a function
             this is found when it is called, for a tree at once.
-        TypeError: A leaf of the tree is not a `FanIn`.
+        TypeError: A leaf of the tree is not a `FanIn`, or the patterns stand in a list.
 
     Examples:
         >>> import gc_optax, jax.numpy as jnp
@@ -88,6 +89,12 @@ def _replace(
     function: Callable[[KeyPath, FanIn], FanIn],
     check: Callable[[list[str]], None] = lambda paths: None,
 ) -> FanInOrFn:
+    if fan_in is None:
+        raise TypeError(
+            "`fan_in` is None: give a tree of FanIn or a function to one, such as "
+            "gc_optax.fan_in_by_name."
+        )
+
     def of_tree(tree: FanInTree) -> FanInTree:
         check([path_name(path) for path in flatten_fan_in(tree)])
         return jax.tree_util.tree_map_with_path(function, tree)
@@ -99,6 +106,11 @@ def _replace(
 
 
 def _compile(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
+    if isinstance(pattern, list | tuple | set):
+        raise TypeError(
+            f"`exclude` takes its patterns one by one and not in a {type(pattern).__name__}: write "
+            f"exclude(fan_in, {', '.join(map(repr, pattern))})."
+        )
     try:
         return re.compile(pattern)
     except (re.error, TypeError) as error:

@@ -7,18 +7,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax.tree_util import KeyPath
 
-from gc_optax._fan_in import FanIn, fan_in_size, is_centralizable, normalized_axes
-from gc_optax._names import fan_in_by_name
-from gc_optax._nnx import optimized_params
-from gc_optax._trees import (
-    FanInFn,
-    FanInTree,
-    PyTree,
-    leaf_name,
-    map_with_fan_in,
-    path_name,
-    resolve,
-)
+from gc_optax._arguments import params_tree
+from gc_optax._fan_in import FanIn, fan_in_size, is_array, is_centralizable, normalized_axes
+from gc_optax._matching import map_with_fan_in
+from gc_optax._trees import FanInFn, FanInTree, PyTree, leaf_name, path_name
 
 
 class Row(NamedTuple):
@@ -29,21 +21,25 @@ class Row(NamedTuple):
     axes: tuple[int, ...]
     fan_in: int  # how many weights one output sums over; 1 where the leaf is left alone
     reason: str
+    guess: bool  # whether the leaf is centralized over axes that are a guess
 
 
 class Summary:
     """The rows of the table and its totals; prints as text, and as HTML in a notebook.
 
     Attributes:
-        rows: One `Row` per leaf: path, shape, axes, fan-in size, reason.
+        rows: One `Row` per leaf: path, shape, axes, fan-in size, reason, and whether its axes are
+            a guess, which the table shows by a question mark.
         centralized: How many parameters (scalars) lie in leaves that are centralized.
         total: How many there are in all.
+        guesses: How many leaves are centralized over axes that are a guess.
     """
 
     def __init__(self, rows: list[Row], centralized: int, total: int):
         self.rows = rows
         self.centralized = centralized
         self.total = total
+        self.guesses = sum(row.guess for row in rows)
 
     def __repr__(self) -> str:
         cells = [_HEADER, *map(_cells, self.rows)]
@@ -63,17 +59,22 @@ class Summary:
     def _totals(self) -> str:
         leaves = sum(bool(row.axes) for row in self.rows)
         share = self.centralized / max(self.total, 1)
-        return (
+        totals = (
             f"{self.centralized:,} of {self.total:,} parameters ({share:.1%}), in {leaves} of "
             f"{len(self.rows)} leaves, are centralized."
         )
+        if not self.guesses:
+            return totals
+        are = "leaf is a guess" if self.guesses == 1 else "leaves are guesses"
+        return f"{totals} {self.guesses} {are} (?)."
 
 
-def summary(params: PyTree, fan_in: FanInTree | FanInFn = fan_in_by_name) -> Summary:
+def summary(params: PyTree, fan_in: FanInTree | FanInFn | None = None) -> Summary:
     """A table of every leaf: path, shape, axes, fan-in size and reason, and how much that is.
 
     It shows what `centralize(fan_in)` does: a leaf that passes through (integers, a fan-in of 1,
-    empty leaves) is shown with no axes, whatever its `FanIn` says.
+    empty leaves) is shown with no axes, whatever its `FanIn` says. A question mark stands behind
+    axes that are a guess.
 
     Args:
         params: A tree of arrays or `jax.ShapeDtypeStruct` of any shapes, or an NNX module.
@@ -99,7 +100,7 @@ def summary(params: PyTree, fan_in: FanInTree | FanInFn = fan_in_by_name) -> Sum
 
     Source: this library's own.
     """
-    params = optimized_params(params)
+    params = params_tree(params)
     rows: list[Row] = []
     total = centralized = 0
 
@@ -107,23 +108,24 @@ def summary(params: PyTree, fan_in: FanInTree | FanInFn = fan_in_by_name) -> Sum
         nonlocal total, centralized
         row = _row(path, spec, leaf)
         rows.append(row)
-        size = math.prod(row.shape) if hasattr(leaf, "dtype") else 0
+        size = math.prod(row.shape) if is_array(leaf) else 0
         total += size
         centralized += size if row.axes else 0
 
-    map_with_fan_in(add, resolve(fan_in, params), params)
+    map_with_fan_in(add, fan_in, params)
     return Summary(rows, centralized, total)
 
 
 def _row(path: KeyPath, fan_in: FanIn, leaf) -> Row:
-    shape = jnp.shape(leaf) if hasattr(leaf, "dtype") else ()
+    shape = jnp.shape(leaf) if is_array(leaf) else ()
     axes, reason = fan_in.axes, fan_in.reason
     if axes and not is_centralizable(leaf):
         axes, reason = (), "not a float array"
     axes = normalized_axes(fan_in, shape, leaf_name(path, leaf)) if axes else ()
     if axes and fan_in_size(axes, shape) <= 1:
         axes, reason = (), "empty" if 0 in shape else "fan-in of 1"
-    return Row(path_name(path) or "(the only leaf)", shape, axes, fan_in_size(axes, shape), reason)
+    name, size = path_name(path) or "(the only leaf)", fan_in_size(axes, shape)
+    return Row(name, shape, axes, size, reason, guess=fan_in.guess and bool(axes))
 
 
 _HEADER = ("path", "shape", "axes", "fan-in", "reason")
@@ -132,7 +134,7 @@ _HEADER = ("path", "shape", "axes", "fan-in", "reason")
 def _cells(row: Row) -> tuple[str, ...]:
     if not row.axes:
         return row.path, str(row.shape), "-", "-", row.reason
-    axes = ", ".join(map(str, row.axes))
+    axes = ", ".join(map(str, row.axes)) + (" ?" if row.guess else "")
     return row.path, str(row.shape), axes, f"{row.fan_in:,}", row.reason
 
 

@@ -68,6 +68,12 @@ MUTATIONS = {
             "test_centralizing_equals_the_gradient_of_centred_inputs[linen_vmap_ensemble]",
         ),
     ),
+    "the axes of a leaf of another rank": Mutation(
+        "_fan_in.py",
+        "if fan_in.axes and fan_in.rank not in (None, rank):",
+        "if not fan_in.axes and fan_in.rank not in (None, rank):",
+        _tests("test_errors", "test_a_leaf_of_another_rank_is_an_error_in_all_that_take_a_fan_in"),
+    ),
     "integers are centralized": Mutation(
         "_fan_in.py",
         "jnp.issubdtype(leaf.dtype, jnp.inexact)",
@@ -88,27 +94,27 @@ MUTATIONS = {
         _tests("test_errors", "test_centralize_names_the_leaf_and_the_remedy"),
     ),
     "a FanIn without a leaf is not noticed": Mutation(
-        "_trees.py",
+        "_matching.py",
         "if len(used) < len(specs):",
         "if len(used) > len(specs):",
         _tests("test_errors", "test_centralize_names_the_leaf_and_the_remedy"),
     ),
     "a FanIn serves its own leaf only": Mutation(
-        "_trees.py",
+        "_matching.py",
         "(path[:n] for n in range(len(path) + 1) if path[:n] in specs)",
         "(path[:n] for n in [len(path)] if path[:n] in specs)",
         _tests("test_centralize_leaves", "test_a_prefix_serves_all_leaves_below_it"),
     ),
     "exclude keeps what it should empty": Mutation(
         "_selection.py",
-        'FanIn((), "excluded") if any(',
-        "leaf if any(",
+        'FanIn((), "excluded", rank=leaf.rank)\n            if any(',
+        "leaf\n            if any(",
         _tests("test_selection", "test_exclude_empties_the_leaves_whose_path_matches"),
     ),
     "convolutions_only keeps everything else": Mutation(
         "_selection.py",
-        "leaf if leaf.is_convolution else",
-        "leaf if not leaf.is_convolution else",
+        'leaf if leaf.kind == "conv" else',
+        'leaf if leaf.kind != "conv" else',
         _tests("test_selection", "test_convolutions_only_keeps_convolutions_and_empties_the_rest"),
     ),
     # Axes by name.
@@ -139,8 +145,8 @@ MUTATIONS = {
     ),
     "the layers of a stack count as fan-in": Mutation(
         "_tracing/verdict.py",
-        "return Verdict(FanIn(axes, kind, tuple(sorted(batch))))",
-        "return Verdict(FanIn(tuple(sorted({*axes, *batch})), kind))",
+        "return Verdict(FanIn(axes, kind, tuple(sorted(batch)), kind=kind, rank=len(shape)))",
+        "return Verdict(FanIn(tuple(sorted({*axes, *batch})), kind, kind=kind))",
         _tests("test_trace_layers", "test_traced_axes_are_those_known_by_hand"),
     ),
     "a transposition is not followed": Mutation(
@@ -161,6 +167,18 @@ MUTATIONS = {
         "if axis not in axes + batch",
         "if axis not in axes",
         _tests("test_muon", "test_stacked_layers_are_orthogonalized_one_by_one"),
+    ),
+    "a depthwise kernel is one matrix": Mutation(
+        "_muon.py",
+        "fan_in.groups == 1",
+        "fan_in.groups != 0",
+        _tests("test_muon", "test_one_channel_of_a_depthwise_kernel_does_not_move_the_others"),
+    ),
+    "guesses are not warned of": Mutation(
+        "_guesses.py",
+        "if spec.guess and spec.axes",
+        "if not spec.guess and not spec.axes",
+        _tests("test_guesses", "test_init_lists_the_guesses_in_one_warning"),
     ),
     "drift is the change of the mean": Mutation(
         "_diagnostics.py",

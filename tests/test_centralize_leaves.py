@@ -197,7 +197,7 @@ def test_a_partial_of_jax_is_a_function():
 
 
 def test_the_state_is_optax_empty_state():
-    optimizer = gc_optax.centralize()
+    optimizer = gc_optax.centralize(FanIn((0,)))
     state = optimizer.init({"kernel": jnp.ones((3, 2))})
     assert state == optax.EmptyState()
     assert isinstance(optimizer, optax.GradientTransformation)
@@ -233,9 +233,34 @@ def test_axes_may_be_any_sequence_of_integers_and_become_a_tuple_of_int():
     assert all(type(axis) is int for axis in fan_in.axes + fan_in.batch_axes)
 
 
-@pytest.mark.parametrize(
-    ("reason", "expected"),
-    [("conv", True), ("conv transpose", True), ("dense", False), ("local conv", False)],
-)
-def test_a_convolution_is_told_by_the_first_word_of_the_reason(reason, expected):
-    assert FanIn((0,), reason).is_convolution is expected
+def test_what_people_read_is_no_part_of_equality_and_what_programs_read_is():
+    fan_in = FanIn((0, 1), "conv", (2,), kind="conv", guess=True, groups=2, rank=4)
+    for field, value in (("reason", "given"), ("rank", 5), ("rank", None)):
+        other = dataclasses.replace(fan_in, **{field: value})
+        assert other == fan_in
+        assert hash(other) == hash(fan_in)
+    changed = {"axes": (0,), "batch_axes": (), "kind": "dense", "guess": False, "groups": None}
+    for field, value in changed.items():
+        assert dataclasses.replace(fan_in, **{field: value}) != fan_in
+
+
+def test_by_default_nothing_is_claimed_but_the_axes():
+    fan_in = FanIn((0,))
+    assert (fan_in.reason, fan_in.batch_axes, fan_in.kind) == ("given", (), "other")
+    assert (fan_in.guess, fan_in.groups, fan_in.rank) == (False, None, None)
+
+
+def test_a_fan_in_is_shown_by_what_it_says():
+    assert repr(FanIn((0,))) == "FanIn(axes=(0,))"
+    assert repr(FanIn((), "embedding lookup")) == "FanIn(axes=(), reason='embedding lookup')"
+    fan_in = FanIn((0, 1), "depthwise", (2,), kind="conv", guess=True, groups=3, rank=4)
+    assert repr(fan_in) == (
+        "FanIn(axes=(0, 1), reason='depthwise', batch_axes=(2,), kind='conv', guess=True, groups=3,"
+        " rank=4)"
+    )
+    assert eval(repr(fan_in)) == fan_in
+
+
+def test_groups_and_rank_become_plain_integers():
+    fan_in = FanIn((0,), groups=np.int64(2), rank=np.int32(3))  # pyright: ignore[reportArgumentType]
+    assert type(fan_in.groups) is type(fan_in.rank) is int

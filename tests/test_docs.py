@@ -105,7 +105,7 @@ def test_the_chains_that_replace_the_authors_classes_can_be_built():
     names = {**vars(optax), **vars(gc_optax), "lr": 0.1, "momentum": 0.9, "wd": 0.1}
     for row in rows:
         chain = optax.chain(*(eval(link, names) for link in re.findall(r"`([^`]+)`", row)))
-        grads = params = {"kernel": jax.numpy.ones((3, 2))}
+        grads = params = {"kernel": jax.numpy.ones((3, 2)), "bias": jax.numpy.ones(2)}
         if "lookahead" in row:
             params = optax.LookaheadParams.init_synced(params)
         chain.update(grads, chain.init(params), params)

@@ -137,7 +137,7 @@ def test_optax_averages_all_axes_but_the_first_where_that_is_wrong(name):
 @pytest.mark.parametrize("name", [*WRONG, *RIGHT])
 def test_gc_optax_averages_what_the_layer_sums_over(name):
     layer = {**WRONG, **RIGHT}[name]
-    grads, updates = updates_of(layer, gc_optax.centralize())
+    grads, updates = updates_of(layer, gc_optax.centralize(gc_optax.fan_in_by_name))
     np.testing.assert_allclose(updates, without_mean(grads, layer[2]), atol=1e-5)
 
 
@@ -180,4 +180,4 @@ def test_dense_1_never_trains_with_optax_and_trains_to_zero_loss_with_gc_optax()
 
     assert loss(initial) > 50
     np.testing.assert_allclose(final_loss(optax.centralize()), loss(initial), rtol=1e-4)
-    assert final_loss(gc_optax.centralize()) < 1e-6
+    assert final_loss(gc_optax.centralize(gc_optax.FanIn((0,)))) < 1e-6

@@ -35,6 +35,9 @@ CORE_TESTS = (
 )
 """What an installation without Flax and the others must pass."""
 
+OF_THE_COMPILER = {"test_memory"}
+"""Those of them that measure what XLA makes of the program, which is a promise for new versions."""
+
 THEIR_IMPORTS = {"chex", "gc_optax", "hypothesis", "jax", "numpy", "optax", "pytest", "tests"}
 """What these may import besides the standard library."""
 
@@ -161,7 +164,11 @@ def test_the_wheel_passes_the_core_tests_outside_the_checkout_without_extras(ver
     output = run(
         python,
         *["-m", "pytest", "-q", "-o", "addopts=", "-m", "not slow", "-p", "no:cacheprovider"],
-        *(f"tests/{name}.py" for name in CORE_TESTS),
+        *(
+            f"tests/{name}.py"
+            for name in CORE_TESTS
+            if versions == "newest" or name not in OF_THE_COMPILER
+        ),
         cwd=folder,
     )
     assert re.search(r"^\d{2,} passed", output.splitlines()[-1]), output

@@ -34,12 +34,28 @@ def test_convolutions_only_keeps_convolutions_and_empties_the_rest(fan_in, tree_
     result = tree_of(gc_optax.convolutions_only(fan_in))
     assert result == {
         "Conv_0": {"kernel": FAN_IN["Conv_0"]["kernel"], "bias": FanIn((), "not a convolution")},
-        "Conv_1": {"kernel": FanIn((0, 1), "conv")},
+        "Conv_1": {"kernel": FanIn((0, 1), kind="conv")},
         "ConvTranspose_0": {"kernel": FAN_IN["ConvTranspose_0"]["kernel"]},
         "Dense_0": {"kernel": FanIn((), "not a convolution")},
         "head": {"kernel": FanIn((), "not a convolution")},
     }
-    assert result["Conv_0"]["kernel"] == FanIn((0, 1, 2), "conv")
+    assert result["Conv_0"]["kernel"] == FanIn((0, 1, 2), kind="conv")
+    assert result["head"]["kernel"].reason == "not a convolution"
+
+
+@pytest.mark.parametrize("reason", ["given", "conv", "depthwise conv", "converted by hand"])
+def test_the_reason_does_not_tell_a_convolution(reason):
+    conv, dense = FanIn((0, 1), reason, kind="conv"), FanIn((0, 1), reason, kind="dense")
+    assert gc_optax.convolutions_only([conv, dense, FanIn((0, 1), reason)]) == [
+        conv,
+        FanIn(()),
+        FanIn(()),
+    ]
+
+
+def test_the_rank_of_what_is_left_alone_is_kept():
+    assert gc_optax.convolutions_only(FanIn((0,), rank=2)).rank == 2
+    assert gc_optax.exclude({"head": FanIn((0,), rank=2)}, "head")["head"].rank == 2
 
 
 @pytest.mark.parametrize(("fan_in", "tree_of"), kinds())
@@ -54,7 +70,7 @@ def test_exclude_empties_the_leaves_whose_path_matches(fan_in, tree_of):
 def test_a_pattern_is_searched_for_anywhere_in_the_path():
     result = gc_optax.exclude(FAN_IN, "nse_0/k")
     assert result["Dense_0"]["kernel"] == FanIn((), "excluded")
-    assert result["head"]["kernel"] == FanIn((0,), "dense")
+    assert result["head"]["kernel"] == FanIn((0,), kind="dense")
 
 
 def test_exclude_without_patterns_changes_nothing():
@@ -77,7 +93,7 @@ def test_selections_combine():
 def test_a_prefix_stays_a_prefix():
     fan_in = gc_optax.exclude({"body": FanIn((0,)), "head": FanIn((0,))}, "head")
     assert fan_in == {"body": FanIn((0,)), "head": FanIn((), "excluded")}
-    assert gc_optax.convolutions_only(FanIn((0,), "conv")) == FanIn((0,), "conv")
+    assert gc_optax.convolutions_only(FanIn((0,), kind="conv")) == FanIn((0,), kind="conv")
 
 
 @pytest.mark.parametrize("kind", ["tree", "function"])

@@ -186,11 +186,11 @@ def test_specs_that_cannot_be_right_name_the_leaf():
         "add PartitionSpec() there for a leaf that is whole."
     )
     assert refused({"dense": {"kernel": P("data", None, "model")}}, ValueError) == (
-        f"P('data', None, 'model') in `specs` is for arrays of at least 3 dimensions, "
+        f"{P('data', None, 'model')} in `specs` is for arrays of at least 3 dimensions, "
         f"and {leaf} has 2."
     )
     assert refused({"dense": {"kernel": P("rows")}}, ValueError) == (
-        f"P('rows',) in `specs` splits {leaf} over 'rows', and the mesh has the axes "
+        f"{P('rows')} in `specs` splits {leaf} over 'rows', and the mesh has the axes "
         "'data', 'model': name one of them."
     )
     assert refused({"dense": {"kernel": "data"}}, TypeError) == (

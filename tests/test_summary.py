@@ -46,13 +46,15 @@ def test_numbers_are_there_for_programs_too():
 
 
 def test_large_numbers_have_separators():
-    table = gc_optax.summary({"kernel": jax.ShapeDtypeStruct((4096, 1024), jnp.bfloat16)})
-    assert "4,096  dense" in repr(table)
+    table = gc_optax.summary(
+        {"kernel": jax.ShapeDtypeStruct((4096, 1024), jnp.bfloat16)}, FanIn((0,))
+    )
+    assert "4,096  given" in repr(table)
     assert "4,194,304 of 4,194,304 parameters (100.0%), in 1 of 1 leaves" in repr(table)
 
 
 def test_the_html_has_a_cell_for_each_entry_and_the_totals():
-    text = gc_optax.summary({"kernel": jnp.ones((64, 10))})._repr_html_()
+    text = gc_optax.summary({"kernel": jnp.ones((64, 10))}, FanIn((0,), "dense"))._repr_html_()
     assert text == (
         "<table><tr><th>path</th><th>shape</th><th>axes</th><th>fan-in</th><th>reason</th></tr>"
         "<tr><td>kernel</td><td>(64, 10)</td><td>0</td><td>64</td><td>dense</td></tr></table>"
@@ -96,6 +98,43 @@ def test_a_prefix_a_function_and_a_tree_are_understood():
     by_function = repr(gc_optax.summary(params, lambda params: FanIn((0,))))
     assert by_prefix == by_tree == by_function
     assert "14 of 14 parameters" in by_prefix
+
+
+GUESSES = {
+    "a": FanIn((0,), "<unsure>", kind="dense", guess=True),
+    "b": FanIn((0, 1), guess=True),
+    "c": FanIn((0,)),
+    "d": FanIn((0,), guess=True),
+}
+
+GUESSES_TEXT = """\
+path  shape      axes    fan-in  reason
+----  ---------  ------  ------  -----------
+a     (3, 2)     0 ?          3  <unsure>
+b     (3, 2, 5)  0, 1 ?       6  given
+c     (3, 2)     0            3  given
+d     (1, 4)     -            -  fan-in of 1
+----  ---------  ------  ------  -----------
+42 of 46 parameters (91.3%), in 3 of 4 leaves, are centralized. 2 leaves are guesses (?)."""
+
+
+def test_guesses_are_counted_and_marked():
+    shapes = {"a": (3, 2), "b": (3, 2, 5), "c": (3, 2), "d": (1, 4)}
+    params = {name: jnp.ones(shape) for name, shape in shapes.items()}
+    table = gc_optax.summary(params, GUESSES)
+    assert repr(table) == GUESSES_TEXT
+    assert table.guesses == 2
+    assert [row.guess for row in table.rows] == [True, True, False, False]
+    assert "<td>0, 1 ?</td>" in table._repr_html_()
+    assert "2 leaves are guesses (?).</p>" in table._repr_html_()
+
+
+def test_one_guess_is_one_and_none_is_not_mentioned():
+    params = {"a": jnp.ones((3, 2))}
+    assert repr(gc_optax.summary(params, GUESSES["a"])).endswith(" 1 leaf is a guess (?).")
+    table = gc_optax.summary(params, FanIn((0,)))
+    assert table.guesses == 0
+    assert "guess" not in repr(table)
 
 
 def test_masked_and_missing_leaves_have_no_row():

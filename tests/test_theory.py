@@ -82,7 +82,10 @@ def perceptron(seed=0, inputs=6, hidden=8, outputs=3) -> Network:
             "kernel": normal(0.3, inputs**-0.5, (inputs, hidden)),
             "bias": normal(0.0, 0.0, (hidden,)),
         },
-        "Dense_1": {"kernel": normal(0.3, hidden**-0.5, (hidden, outputs))},
+        "Dense_1": {
+            "kernel": normal(0.3, hidden**-0.5, (hidden, outputs)),
+            "bias": normal(0.0, 0.0, (outputs,)),
+        },
     }
 
     def loss(params):
@@ -93,7 +96,7 @@ def perceptron(seed=0, inputs=6, hidden=8, outputs=3) -> Network:
 
 def predict(params, x):
     hidden = x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"][None]
-    return jnp.tanh(hidden) @ params["Dense_1"]["kernel"]
+    return jnp.tanh(hidden) @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"][None]
 
 
 def train(optimizer, loss, params, steps) -> Any:

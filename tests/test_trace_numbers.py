@@ -60,7 +60,7 @@ def test_centralizing_equals_the_gradient_of_centred_inputs(name):
     leaves, structure = jax.tree.flatten(as_function_of_params(fn, params)[1])
     leaves = [filled(leaf) if hasattr(leaf, "shape") else leaf for leaf in leaves]
     kernel = leaves[index]
-    of_arrays, _, state = as_function_of_params(fn, params)
+    of_arrays, _, state, _ = as_function_of_params(fn, params)
     state = jax.tree.map(filled, state)
 
     def outputs(kernel):

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gc_optax._arguments import traced_arguments
 from gc_optax._fan_in import FanIn
-from gc_optax._nnx import as_function_of_params
 from gc_optax._tracing import layout as lay
 from gc_optax._tracing.interpreter import Interpreter, constant, open_jaxpr, shape_of
 from gc_optax._tracing.records import Record
@@ -62,7 +62,7 @@ def fan_in_by_trace(
 
     Source: fan-in as in arXiv 2004.01461, section 3; how it is found is this library's own.
     """
-    fn, params, state = as_function_of_params(fn, params)
+    fn, params, state, args = traced_arguments(fn, params, args)
     closed, outputs = _traced(fn, ((params, *state, *args), kwargs))
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     records, levels = _interpreted(
