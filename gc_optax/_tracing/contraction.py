@@ -49,6 +49,8 @@ def contract(
     for leaf, layout in weight.layouts.items():
         axes = layout.axes(contracted)
         if not axes:
+            text = "combined with another weight"
+            recorder.record(leaf, "remark", node, evidence, text=text, direct=False)
             continue
         if leaf in other.layouts and other.is_weight:
             recorder.record(leaf, "remark", node, evidence, text="contracted with itself")

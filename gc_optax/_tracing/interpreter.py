@@ -143,9 +143,10 @@ class Interpreter:
         left = {leaf for value in outputs for leaf in (*value.layouts, *value.unknown)}
         left |= {record.leaf for record in self.recorder.records[seen:]}
         for value in operands:
-            if value.is_weight and not left.issuperset((*value.layouts, *value.unknown)):
-                node = outputs[0] if outputs else value
-                self.recorder.remark(value, f"used in `{eqn.primitive.name}`", node)
+            node = outputs[0] if outputs else value
+            for leaf in {*value.layouts, *value.unknown} - left:
+                text = f"used in `{eqn.primitive.name}`"
+                self.recorder.record(leaf, "remark", node, node.evidence, text=text, direct=False)
 
     def activations(
         self, eqn, operands: Sequence[Value], evidence: Evidence | None = None
