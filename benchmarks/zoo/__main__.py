@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import pkgutil
 import platform
+import subprocess
 import sys
 import time
 import traceback
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import jax
 
+import gc_optax
 from benchmarks.zoo import models, tables
 from benchmarks.zoo.verdicts import judged
 
@@ -32,11 +34,22 @@ def versions(packages: list[str]) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in (*packages, "jax")}
 
 
+def commit() -> str | None:
+    """The commit of the library that is imported, where it is a checkout of git."""
+    folder = Path(gc_optax.__file__).resolve().parent
+    asked = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude", "*"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
 def run_module(name: str, pattern: str | None, verbose: bool) -> dict | str:
     """The rows of the models of a module, or why there are none."""
     try:
         module = importlib.import_module(f"benchmarks.zoo.models.{name}")
         content = {"versions": versions(module.PACKAGES), "python": platform.python_version()}
+        content["commit"] = commit()
     except Exception as error:  # whatever a package raises that does not fit the others
         return f"{type(error).__name__}: {error}"[:300]
     content |= {"models": {}, "failed": {}}

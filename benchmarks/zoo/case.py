@@ -11,14 +11,17 @@ import jax
 class Right(NamedTuple):
     """The axes that a leaf's layer sums over, and who says so; None where no oracle knows.
 
-    With `or_alone`, to leave the leaf alone is right, too: a spread of noise on a weight, say,
-    which has that weight's axes but is not it.
+    What is in `also` is right, too: to leave a spread of noise on a weight alone, say, which has
+    that weight's axes but is not it.
     """
 
     axes: tuple[int, ...] | None
     owner: str
-    or_alone: bool = False
+    also: tuple[tuple[int, ...], ...] = ()
 
+
+ALONE = ((),)
+"""For `Right.also`: to leave the leaf alone is right, too."""
 
 NO_ORACLE = Right(None, "no oracle")
 UNUSED = "unused"

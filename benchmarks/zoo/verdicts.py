@@ -33,16 +33,24 @@ def matter(axes, shape) -> set[int]:
     return {axis % len(shape) for axis in axes if shape[axis] != 1}
 
 
+def fits(fan_in, shape, right: Right) -> bool:
+    """Whether the axes are those of the oracle, or others that are as right."""
+    return any(matter(fan_in.axes, shape) == matter(axes, shape) for axes in _right(right))
+
+
+def _right(right: Right) -> tuple[tuple[int, ...], ...]:
+    return () if right.axes is None else (right.axes, *right.also)
+
+
 def by_trace(fan_in, shape, right: Right) -> str:
     """Right, wrong without a word, or left alone wrongly."""
     if right.owner == UNUSED:
         return "wrong" if matter(fan_in.axes, shape) else "right"
     if right.axes is None:
         return "no oracle"
-    came, due = matter(fan_in.axes, shape), matter(right.axes, shape)
-    if came == due or (right.or_alone and not came):
+    if fits(fan_in, shape, right):
         return "right"
-    return "wrong" if came else "left alone wrongly"
+    return "wrong" if matter(fan_in.axes, shape) else "left alone wrongly"
 
 
 def by_name(fan_in, shape, right: Right) -> str:
@@ -53,8 +61,7 @@ def by_name(fan_in, shape, right: Right) -> str:
         return "right"
     if right.axes is None:
         return "no oracle"
-    came, due = matter(fan_in.axes, shape), matter(right.axes, shape)
-    return "right" if came == due or (right.or_alone and not came) else "wrong"
+    return "right" if fits(fan_in, shape, right) else "wrong"
 
 
 def judged(case: Case) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from benchmarks.zoo.case import Entry
+from benchmarks.zoo.case import ALONE, Entry
 from benchmarks.zoo.oracles.stated import case
 
 PACKAGES = ["jax"]
@@ -118,7 +118,7 @@ def glow(p, x):
 
 MU_RHO = {
     "mu": ((4, 6), (0,), IN_OUT),
-    "rho": ((4, 6), (0,), "the spread of each weight: noise on w of x @ w", True),
+    "rho": ((4, 6), (0,), "the spread of each weight: noise on w of x @ w", ALONE),
 }
 LORA = {
     "a": ((4, 2), (0,), "x @ (a @ b): the first of two layers"),
@@ -132,13 +132,13 @@ ENTRIES = {
     "Flipout": (flipout, MU_RHO, X, KEY),
     "local reparameterization": (
         local_reparameterization,
-        {"mu": MU_RHO["mu"], "log_var": ((4, 6), (0,), "x^2 @ exp(log_var)", True)},
+        {"mu": MU_RHO["mu"], "log_var": ((4, 6), (0,), "x^2 @ exp(log_var)", ALONE)},
         X,
         KEY,
     ),
     "NoisyNet": (
         noisy_net,
-        {"mu": ((4, 6), (0,), IN_OUT), "sigma": ((4, 6), (0,), "noise on w of x @ w", True)},
+        {"mu": ((4, 6), (0,), IN_OUT), "sigma": ((4, 6), (0,), "noise on w of x @ w", ALONE)},
         X,
         KEY,
     ),
