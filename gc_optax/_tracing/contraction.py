@@ -147,7 +147,7 @@ def _conv_general_dilated(interpreter: Interpreter, eqn, operands):
     numbers = eqn.params["dimension_numbers"]
     image, kernel = operands
     image = interpreter.settled(image, "conv_general_dilated")
-    evidence = as_data(image, numbers.lhs_spec[1:])
+    evidence = as_data(image, numbers.lhs_spec[:1])
     features, *contracted = numbers.rhs_spec
     if is_pending(kernel) and evidence:
         (output,) = interpreter.activations(eqn, operands)
