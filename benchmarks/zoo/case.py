@@ -55,8 +55,8 @@ class Entry:
     build: Callable[[], Case]
 
 
-ByHand = Sequence[tuple[str, tuple[int, ...], str]]
-"""Regular expression for the whole path of a leaf, its axes, and why these."""
+ByHand = Sequence[tuple]
+"""Regular expression for the whole path of a leaf, its axes, why these, and `Right.also`."""
 
 
 def key_of(path) -> str:
@@ -72,9 +72,9 @@ def leaves_of(tree) -> dict[str, Any]:
 
 def by_hand(path: str, rules: ByHand) -> Right | None:
     """What an entry states itself about a leaf that no module of a known type owns."""
-    for pattern, axes, why in rules:
+    for pattern, axes, why, *also in rules:
         if re.fullmatch(pattern, path):
-            return Right(axes, f"by hand: {why}")
+            return Right(axes, f"by hand: {why}", *also)
     return None
 
 

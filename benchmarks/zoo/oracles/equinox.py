@@ -52,7 +52,14 @@ def owner_of(model, path) -> tuple[Any, str]:
 
 
 def case(
-    make, *args, call=None, hand: ByHand = (), rules=None, loss: bool = False, batch: bool = True
+    make,
+    *args,
+    call=None,
+    hand: ByHand = (),
+    rules=None,
+    loss: bool = False,
+    batch: bool = True,
+    real: bool = False,
 ) -> Case:
     """The module that `make(key)` gives, called on `args`.
 
@@ -64,8 +71,10 @@ def case(
         rules: For classes of a package: name and leaf to a function of module and shape.
         loss: Whether to trace a scalar loss and not the outputs.
         batch: Whether to vmap over the inputs.
+        real: Whether to compute the weights: for modules that look into their arrays.
     """
-    model = eqx.filter_eval_shape(make, jax.random.key(0))
+    shaped = (lambda make, key: make(key)) if real else eqx.filter_eval_shape
+    model = shaped(make, jax.random.key(0))
     params, static = eqx.partition(model, lambda leaf: _is_float(leaf))
     call = call or (lambda model, *args: model(*args))
 

@@ -75,6 +75,7 @@ def case(
     rules=None,
     stack_axis: int = 0,
     loss: bool = False,
+    real: bool = False,
 ) -> Case:
     """The module that `make(rngs)` gives, called on `args`.
 
@@ -87,8 +88,9 @@ def case(
         rules: For classes of a package: name and leaf to a function of module and shape.
         stack_axis: Where the axis of stacked layers stands.
         loss: Whether to trace a scalar loss and not the outputs.
+        real: Whether to compute the weights: for modules that look into their arrays.
     """
-    model = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+    model = make(nnx.Rngs(0)) if real else nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     graph, params, rest = nnx.split(model, wrt, ...)
     call = call or (lambda model, *args: model(*args))
 
