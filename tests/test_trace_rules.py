@@ -178,7 +178,9 @@ def test_features_of_a_convolution_may_be_two_axes(shape, axes):
         kernel = w.reshape(3, 8, -1)
         return jax.lax.conv_general_dilated(x, kernel, (1,), "VALID", dimension_numbers=numbers)
 
-    assert gc_optax.fan_in_by_trace(fn, f32(*shape), f32(2, 9, 8)) == FanIn(axes, kind="conv", groups=1)
+    assert gc_optax.fan_in_by_trace(fn, f32(*shape), f32(2, 9, 8)) == FanIn(
+        axes, kind="conv", groups=1
+    )
 
 
 def test_weights_that_a_scan_goes_through_and_stacks_again_are_layers():

@@ -153,9 +153,7 @@ def _conv_general_dilated(interpreter: Interpreter, eqn, operands):
         (output,) = interpreter.activations(eqn, operands)
         groups = eqn.params["feature_group_count"]
         along = [features] if groups > 1 else []  # where a `vmap` has put the kernels of a batch
-        contract_pending(
-            interpreter, output, kernel, image, contracted, [features], along, "conv"
-        )
+        contract_pending(interpreter, output, kernel, image, contracted, [features], along, "conv")
         return [output]
     kernel = interpreter.settled(kernel, "conv_general_dilated")
     if evidence <= kernel.own_evidence or not kernel.has_leaves:
@@ -197,9 +195,7 @@ def _ragged_dot_general(interpreter: Interpreter, eqn, operands):
         return unknown(interpreter, eqn, operands)
     outputs = interpreter.activations(eqn, operands, evidence)
     groups = {*batching[1], *numbers.rhs_group_dimensions}
-    contract(
-        interpreter, outputs[0], right, left, contracting[1], evidence, "dense", groups
-    )
+    contract(interpreter, outputs[0], right, left, contracting[1], evidence, "dense", groups)
     return outputs
 
 
@@ -214,5 +210,3 @@ def as_data(value: Value, free: Dims) -> Evidence:
         if layouts and all(layout.is_broadcast(d) and not layout.axes([d]) for layout in layouts):
             return Evidence.MADE
     return Evidence.NONE
-
-

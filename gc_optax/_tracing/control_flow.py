@@ -114,9 +114,7 @@ def _select(interpreter: Interpreter, eqn, operands):
     return [_choice(interpreter, cases, shape_of(eqn.outvars[0]), which)]
 
 
-def _choice(
-    interpreter: Interpreter, cases: Sequence[Value], shape, which: Value = SPLAT
-) -> Value:
+def _choice(interpreter: Interpreter, cases: Sequence[Value], shape, which: Value = SPLAT) -> Value:
     """Any of the cases."""
     if all(case is cases[0] for case in cases):
         return cases[0]

@@ -1,8 +1,7 @@
 """`dot_general`: the product of two arrays, either of which may be the layer's weights."""
 
-from collections.abc import Sequence
-
 from gc_optax._tracing import layout as lay
+from gc_optax._tracing.constants import sums_to_one
 from gc_optax._tracing.contraction import as_data, contract, contract_pending
 from gc_optax._tracing.indexing import selected
 from gc_optax._tracing.interpreter import LINEAR, Interpreter, rule, shape_of
@@ -81,8 +80,12 @@ def _dot_general(interpreter: Interpreter, eqn, operands):
 
 
 def _chooses(side: Side) -> bool:
-    """Whether all that is summed over is what a one-hot array chooses from."""
-    return bool(side.contracted) and side.contracted <= side.value.one_hot
+    """Whether all that is summed over is what a one-hot array chooses from, or averages."""
+    if not side.contracted:
+        return False
+    return side.contracted <= side.value.one_hot or (
+        side.value.is_constant and sums_to_one(side.value, side.contracted)
+    )
 
 
 def _selection(interpreter: Interpreter, side: Side, other: Side) -> Value:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+from gc_optax._tracing import layout as lay
 from gc_optax._tracing.interpreter import (
     LINEAR,
     SPLAT_PRESERVING,
@@ -10,7 +11,6 @@ from gc_optax._tracing.interpreter import (
     rule,
     shape_of,
 )
-from gc_optax._tracing import layout as lay
 from gc_optax._tracing.values import MAIN, STATISTIC, Value, merge
 
 UNARY = (
@@ -24,7 +24,8 @@ UNARY = (
 
 BINARY = (
     "and", "atan2", "clamp", "complex", "eq", "eq_to", "ge", "gt", "igamma", "igammac", "le",
-    "le_to", "lt", "lt_to", "max", "min", "ne", "nextafter", "or", "polygamma", "pow", "regularized_incomplete_beta", "rem",
+    "le_to", "lt", "lt_to", "max", "min", "ne", "nextafter", "or", "polygamma",
+    "pow", "regularized_incomplete_beta", "rem",
     "shift_left", "shift_right_arithmetic", "shift_right_logical", "xor", "zeta",
 )  # fmt: skip
 
@@ -87,9 +88,7 @@ def _add(interpreter: Interpreter, eqn, operands):
 def _gradient_step(operands: Sequence[Value]) -> tuple[Value, Value] | None:
     """The weight and the step of `w - rate * gradient`, after which `w` is still that parameter."""
     for weight, step in (operands, operands[::-1]):
-        is_parameter = weight.is_weight or any(
-            layout.updated for layout in weight.layouts.values()
-        )
+        is_parameter = weight.is_weight or any(layout.updated for layout in weight.layouts.values())
         if is_parameter and step.gradient and step.activation:
             return weight, step
     return None

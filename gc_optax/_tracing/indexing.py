@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Collection, Sequence
 
 from gc_optax._tracing import layout as lay
+from gc_optax._tracing.constants import is_permutation
 from gc_optax._tracing.interpreter import LINEAR, Interpreter, rule, shape_of
 from gc_optax._tracing.layout import Layout
 from gc_optax._tracing.structure import cut
@@ -30,6 +31,7 @@ def _dynamic_slice(interpreter: Interpreter, eqn, operands):
         return interpreter.mix(eqn, operands, "used as an index")
     if any(1 < sizes[d] < shape[d] for d in by_data):
         return _looked_up(interpreter, eqn, operand, operands)
+
     def part(layout: Layout) -> Layout:
         return cut(layout, sizes, bool(by_data))
 
@@ -49,6 +51,7 @@ def _gather(interpreter: Interpreter, eqn, operands):
     if by_data and any(1 < sizes[d] < whole[d] for d in range(len(sizes))):
         return _looked_up(interpreter, eqn, operand, operands)
     kept = [d for d in range(len(sizes)) if d not in gone]
+    permutes = len(gone) == 1 and is_permutation(indices, math.prod(whole[d] for d in gone))
     gone |= {d for d in kept if sizes[d] == 1}
 
     def gathered(layout: Layout) -> Layout:
@@ -63,7 +66,7 @@ def _gather(interpreter: Interpreter, eqn, operands):
         for target in batch:  # rows that constants choose are still rows
             dims[target] = lay.joined(rows, (), shape[target])
         axes = frozenset(axis for piece in rows for axis in piece.axes)
-        if len(batch) > 1:
+        if len(batch) > 1 or not permutes:
             layout = layout._replace(replicated=layout.replicated | axes)
         parts = {part for part in layout.parts if part[0] not in axes}
         if any(size < lay.size_of((piece,)) for size in [math.prod(shape[d] for d in batch)]

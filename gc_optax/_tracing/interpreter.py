@@ -11,7 +11,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gc_optax._tracing.one_hot import chosen_by_constant, chosen_dimensions, outer_product
+from gc_optax._tracing.constants import closed_array, made_by
+from gc_optax._tracing.one_hot import STARTS, chosen_by_constant, chosen_dimensions, outer_product
 from gc_optax._tracing.records import Recorder, is_backward
 from gc_optax._tracing.values import (
     SPLAT,
@@ -52,6 +53,7 @@ KEY_PRIMITIVES = {
 }  # fmt: skip
 """Primitives of random numbers, which are no data whatever the key is."""
 
+
 def rule(*primitives: str) -> Callable[[Rule], Rule]:
     """Registers a rule for the named primitives."""
 
@@ -87,7 +89,7 @@ class Interpreter:
 
         def read(atom) -> Value:
             if isinstance(atom, Literal):
-                return closed_over(atom.val) if shape_of(atom) else SPLAT
+                return closed_over(atom.val) if shape_of(atom) else SPLAT  # read by `made_by`
             return env.get(atom, SPLAT)
 
         for eqn in body.eqns:
@@ -126,13 +128,15 @@ class Interpreter:
         ]
 
     def settled(self, value: Value, primitive: str) -> Value:
-        """The value; what data has chosen of leaves is an activation now, and no weight any more."""
+        """The value; what data has chosen of leaves is an activation now, and no weight."""
         if not is_pending(value):
             return value
         settled = activation([value], value.evidence, gradient=value.gradient)
         for leaf, layout in value.layouts.items():
             if layout.picked:
-                self.recorder.record(leaf, "lookup", settled, value.evidence, stopped=layout.stopped)
+                self.recorder.record(
+                    leaf, "lookup", settled, value.evidence, stopped=layout.stopped
+                )
             elif layout.updated:
                 phrase = f"updated and combined with activations by `{primitive}`"
                 self.recorder.record(leaf, "remark", settled, value.evidence, text=phrase)
@@ -157,8 +161,9 @@ class Interpreter:
         name = eqn.primitive.name
         splat = name in SPLAT_PRESERVING and all(value.splat for value in operands)
         gradient = any(value.gradient for value in operands) or is_backward([eqn], self._backward)
-        one_hot = chosen_dimensions(eqn, operands)
-        outer = outer_product(eqn, operands)
+        one_hot, outer = frozenset(), ()
+        if name in STARTS or any(value.one_hot or value.outer for value in operands):
+            one_hot, outer = chosen_dimensions(eqn, operands), outer_product(eqn, operands)
         return [
             activation(
                 operands if _has_gradient(eqn, var) else (),
@@ -205,7 +210,7 @@ def open_jaxpr(jaxpr):
 def constant(variable, evidence: Evidence, splat: bool = False, **known) -> Value:
     """An array that is made of nothing that is learned."""
     if _is_one(variable):
-        return Value(splat=True)
+        return Value(splat=True, array=known.get("array"))
     return Value(evidence, splat=splat, **known)
 
 
@@ -215,19 +220,27 @@ def constants(eqn, operands: Sequence[Value]) -> list[Value]:
     splat = eqn.primitive.name in SPLAT_PRESERVING and all(value.splat for value in operands)
     one_hot = chosen_dimensions(eqn, operands)
     return [
-        constant(var, max(evidence, Evidence.MADE), splat, one_hot=one_hot) for var in eqn.outvars
+        constant(
+            var,
+            max(evidence, Evidence.MADE),
+            splat,
+            one_hot=one_hot,
+            array=made_by(eqn, list(operands), index),
+        )
+        for index, var in enumerate(eqn.outvars)
     ]
 
 
 def closed_over(array) -> Value:
     """An array of the program: a batch, or a mask, or one that chooses rows."""
+    known = closed_array(array)
     if np.size(array) <= 1:
-        return SPLAT
-    return Value(Evidence.CLOSED, one_hot=chosen_by_constant(array))
+        return Value(splat=True, array=known)
+    return Value(Evidence.CLOSED, one_hot=chosen_by_constant(known), array=known)
 
 
 def _may_hold_data(eqn, operands: Sequence[Value]) -> bool:
-    """Whether a call without leaves may hold a one-hot encoding, or an array that is closed over."""
+    """Whether a call without leaves may hold a one-hot encoding, or closed-over data."""
     return bool(eqn.params) and (
         not any(value.activation for value in operands)
         or any(map(is_index, operands, eqn.invars))
@@ -237,7 +250,12 @@ def _may_hold_data(eqn, operands: Sequence[Value]) -> bool:
 
 def is_index(value: Value, atom) -> bool:
     """Whether the value is data of integers."""
-    return value.activation and jnp.issubdtype(getattr(atom.aval, "dtype", bool), jnp.integer)
+    return value.activation and _is_integer(getattr(atom.aval, "dtype", None))
+
+
+@functools.cache
+def _is_integer(dtype) -> bool:
+    return dtype is not None and jnp.issubdtype(dtype, jnp.integer)
 
 
 def _is_one(var) -> bool:
@@ -247,7 +265,7 @@ def _is_one(var) -> bool:
 
 def _one(value: Value) -> Value:
     """A single number: it has no axes to lose (a largest singular value)."""
-    if isinstance(value, Reference) or value.splat and not value.unknown:
+    if isinstance(value, Reference) or (value.splat and not value.unknown):
         return value
     return Value(
         value.evidence,

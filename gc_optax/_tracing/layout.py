@@ -21,7 +21,7 @@ class Piece(NamedTuple):
 
     @property
     def is_broadcast(self) -> bool:
-        """Whether the leaf is repeated along it. (In a product, it is the other factor's.)"""
+        """Whether the leaf is repeated along it; in a product it may be the other factor's."""
         return not self.axes and self.stride is None and self.size > 1
 
     def split(self, major: int) -> tuple["Piece", "Piece"]:
@@ -31,7 +31,6 @@ class Piece(NamedTuple):
 
 
 Dim = tuple[Piece, ...]
-
 
 
 class Rows(NamedTuple):
@@ -45,6 +44,7 @@ class Rows(NamedTuple):
 
     @property
     def is_all(self) -> bool:
+        """Whether every row of the axis occurs."""
         return len({row for interval in self.intervals for row in interval}) == self.size
 
 
@@ -73,10 +73,7 @@ class Layout(NamedTuple):
 
     def is_broadcast(self, d: int) -> bool:
         """Whether the leaf is repeated along the dimension."""
-        for piece in self.dims[d]:
-            if piece.is_broadcast:
-                return True
-        return False
+        return any(piece.is_broadcast for piece in self.dims[d])
 
     def pick(self, dims: Iterable[Dim]) -> "Layout":
         return self._replace(dims=tuple(dims))

@@ -172,6 +172,4 @@ class Recorder:
                     visited.add(far)
                     frontier.append(far)
                     product = not edge.is_weight
-                    self.use(
-                        far, "dense", node, value, evidence, axes, product, stack=edge.stack
-                    )
+                    self.use(far, "dense", node, value, evidence, axes, product, stack=edge.stack)

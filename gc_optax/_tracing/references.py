@@ -14,7 +14,7 @@ ALWAYS.update(["addupdate", "freeze", "get", "new_ref", "ref_get", "ref_set", "s
 
 
 @rule("new_ref")
-def _new_ref(interpreter: Interpreter, eqn, operands):
+def _new_ref(interpreter: Interpreter, eqn, operands) -> list[Value]:
     reference = Reference(operands[0], shape_of(eqn.outvars[0]))
     interpreter.references.append(reference)
     return [reference]

@@ -203,7 +203,9 @@ def _side_by_side(
 
     for value in placed:
         if any(any(found) for leaf, found in parts.items() if leaf in value.layouts):
-            value.layouts = {leaf: completed(leaf, layout) for leaf, layout in value.layouts.items()}
+            value.layouts = {
+                leaf: completed(leaf, layout) for leaf, layout in value.layouts.items()
+            }
     return placed
 
 

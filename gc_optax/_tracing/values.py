@@ -41,6 +41,7 @@ class Value:
 
     __slots__ = (
         "activation",
+        "array",
         "edges",
         "evidence",
         "gradient",
@@ -63,6 +64,7 @@ class Value:
         outer: tuple[frozenset[int], ...] = (),
         gradient: bool = False,
         is_sum: bool = False,
+        array: Any = None,
         layouts: Mapping[int, Layout] | None = None,
         unknown: Mapping[int, str] | None = None,
         edges: frozenset[ContractionEdge] = frozenset(),
@@ -75,6 +77,7 @@ class Value:
         self.outer = outer  # dimensions of either factor of an outer product of activations
         self.gradient = gradient  # computed by a backward pass
         self.is_sum = is_sum  # one of its sources, moved or cast, plus the others
+        self.array = array  # of a constant: what it is, or what computes it, see `constants`
         self.layouts: Mapping[int, Layout] = layouts or {}  # by leaf
         self.unknown: Mapping[int, str] = unknown or {}  # leaf -> the primitive that hid its layout
         self.edges = edges
