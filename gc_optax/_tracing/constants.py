@@ -30,10 +30,7 @@ def made_by(eqn: Any, operands: list[Value], index: int) -> Any:
     def make() -> np.ndarray | None:
         if np.prod(eqn.outvars[index].aval.shape, dtype=float) > LARGEST:
             return None
-        arrays = [
-            atom.val if hasattr(atom, "val") else known(value)
-            for atom, value in zip(eqn.invars, operands, strict=True)
-        ]
+        arrays = [known(value) for value in operands]
         if any(array is None for array in arrays):
             return None
         with jax.ensure_compile_time_eval():

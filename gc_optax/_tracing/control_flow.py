@@ -12,7 +12,7 @@ from gc_optax._tracing.interpreter import (
     DEFAULT,
     LINEAR,
     Interpreter,
-    constant,
+    constant_outputs,
     open_jaxpr,
     rule,
     shape_of,
@@ -21,7 +21,6 @@ from gc_optax._tracing.values import (
     MAIN,
     SPLAT,
     STATISTIC,
-    Evidence,
     Reference,
     Value,
     activation,
@@ -77,7 +76,7 @@ def unknown(interpreter: Interpreter, eqn, operands: list[Value]) -> list[Value]
     """The layouts end here. If data takes part, this may have been a contraction."""
     name = eqn.primitive.name
     if not any(value.has_leaves or value.activation for value in operands):
-        return [constant(var, Evidence.MADE) for var in eqn.outvars]
+        return constant_outputs(eqn, operands)
     if any(value.activation for value in operands):
         outputs = interpreter.activations(eqn, operands)
         if outputs:  # not a print
@@ -128,7 +127,7 @@ def _choice(interpreter: Interpreter, cases: Sequence[Value], shape, which: Valu
             interpreter.recorder.remark(case, "chosen among activations", chosen)
         return chosen
     chosen = merge(cases, shape, "select_n")
-    if which is not SPLAT:
+    if not which.is_constant:
         chosen.sources.append((which, STATISTIC))
     return chosen
 

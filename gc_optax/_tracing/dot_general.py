@@ -8,7 +8,6 @@ from gc_optax._tracing.interpreter import LINEAR, Interpreter, rule, shape_of
 from gc_optax._tracing.layout import Layout
 from gc_optax._tracing.values import (
     MAIN,
-    SPLAT,
     ContractionEdge,
     Evidence,
     Value,
@@ -200,5 +199,5 @@ def _product_of_weights(interpreter: Interpreter, eqn, left: Side, right: Side) 
     return Value(
         layouts=layouts,
         edges=edges.union(*(value.edges for value in operands)),
-        sources=[(value, MAIN) for value in operands if value is not SPLAT],
+        sources=[(value, MAIN) for value in operands if not value.is_constant],
     )

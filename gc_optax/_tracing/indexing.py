@@ -15,7 +15,14 @@ from gc_optax._tracing.constants import is_permutation
 from gc_optax._tracing.interpreter import LINEAR, Interpreter, rule, shape_of
 from gc_optax._tracing.layout import Layout
 from gc_optax._tracing.structure import cut
-from gc_optax._tracing.values import MAIN, SPLAT, Evidence, Value, hide
+from gc_optax._tracing.values import (
+    MAIN,
+    Evidence,
+    Value,
+    activation,
+    hide,
+    is_pending,
+)
 
 LINEAR.update(["dynamic_slice", "gather"])
 
@@ -81,9 +88,11 @@ def chosen(
     interpreter: Interpreter, operand: Value, indices: Sequence[Value], function: LayoutFn
 ) -> Value:
     """The value with other layouts, where indices have chosen; it may be an activation now."""
-    output = operand.map(function, "gather")
-    output.sources += [(index, MAIN) for index in indices if index is not SPLAT]
     by_data = [index.evidence for index in indices if index.activation]
+    if by_data and operand.activation and not is_pending(operand):
+        return activation([operand, *indices], max(operand.evidence, *by_data))
+    output = operand.map(function, "gather")
+    output.sources += [(index, MAIN) for index in indices if not index.is_constant]
     if by_data:
         output.edges, output.unknown = frozenset(), {}
     if by_data or not all(index.splat for index in indices):

@@ -89,7 +89,7 @@ class Interpreter:
 
         def read(atom) -> Value:
             if isinstance(atom, Literal):
-                return closed_over(atom.val) if shape_of(atom) else SPLAT  # read by `made_by`
+                return closed_over(atom.val) if shape_of(atom) else literal(atom.val)
             return env.get(atom, SPLAT)
 
         for eqn in body.eqns:
@@ -109,7 +109,7 @@ class Interpreter:
             return self._apply_rule(eqn, operands)
         if any(value.activation for value in operands):
             return self.activations(eqn, operands)
-        return constants(eqn, operands)
+        return constant_outputs(eqn, operands)
 
     def _apply_rule(self, eqn, operands: list[Value]) -> list[Value]:
         name = eqn.primitive.name
@@ -214,7 +214,7 @@ def constant(variable, evidence: Evidence, splat: bool = False, **known) -> Valu
     return Value(evidence, splat=splat, **known)
 
 
-def constants(eqn, operands: Sequence[Value]) -> list[Value]:
+def constant_outputs(eqn, operands: Sequence[Value]) -> list[Value]:
     """Outputs of an equation whose operands are constants, or that has none."""
     evidence = max((value.evidence for value in operands), default=Evidence.MADE)
     splat = eqn.primitive.name in SPLAT_PRESERVING and all(value.splat for value in operands)
@@ -229,6 +229,12 @@ def constants(eqn, operands: Sequence[Value]) -> list[Value]:
         )
         for index, var in enumerate(eqn.outvars)
     ]
+
+
+def literal(number) -> Value:
+    """A number of the program."""
+    array = closed_array(number) if hasattr(number, "dtype") else np.asarray(number)
+    return Value(splat=True, array=array)
 
 
 def closed_over(array) -> Value:

@@ -8,7 +8,7 @@ from gc_optax._tracing import layout as lay
 from gc_optax._tracing.indexing import chosen
 from gc_optax._tracing.interpreter import ALWAYS, Interpreter, rule, shape_of
 from gc_optax._tracing.layout import Layout
-from gc_optax._tracing.values import MAIN, SPLAT, Evidence, Reference, Value, hide, merge
+from gc_optax._tracing.values import MAIN, Evidence, Reference, Value, hide, merge
 
 ALWAYS.update(["addupdate", "freeze", "get", "new_ref", "ref_get", "ref_set", "swap"])
 
@@ -65,7 +65,7 @@ def _read(
             activation=is_activation,
             splat=all(size == 1 for size in shape),
             gradient=content.gradient,
-            sources=[(value, MAIN) for value in (content, *indices) if value is not SPLAT],
+            sources=[(value, MAIN) for value in (content, *indices) if not value.is_constant],
         )
     kept = _kept_dimensions(eqn, first)
     if kept is None:

@@ -147,7 +147,7 @@ SPLAT = Value(splat=True)
 
 def activation(sources: Iterable[Value], evidence: Evidence = Evidence.ARGUMENT, **known) -> Value:
     """What a layer gives, or an argument, of which no leaf is a part any more."""
-    used = [(source, MAIN) for source in sources if source is not SPLAT]
+    used = [(source, MAIN) for source in sources if not source.is_constant]
     return Value(evidence, activation=True, sources=used, **known)
 
 
@@ -193,7 +193,7 @@ def merge(values: Sequence[Value], shape: Sequence[int], primitive: str) -> Valu
         layouts={leaf: layout for leaf, layout in layouts.items() if leaf not in unknown},
         unknown=unknown,
         edges=frozenset().union(*(value.edges for value in values)),
-        sources=[(value, MAIN) for value in values if value is not SPLAT],
+        sources=[(value, MAIN) for value in values if not value.is_constant],
     )
 
 
@@ -211,7 +211,7 @@ def hide(operands: Sequence[Value], primitive: str) -> Value:
         activation=is_activation,
         gradient=any(value.gradient for value in operands),
         unknown=unknown,
-        sources=[(value, MAIN) for value in operands if value is not SPLAT],
+        sources=[(value, MAIN) for value in operands if not value.is_constant],
     )
 
 
