@@ -74,7 +74,7 @@ def by_hand(path: str, rules: ByHand) -> Right | None:
     """What an entry states itself about a leaf that no module of a known type owns."""
     for pattern, axes, why, *also in rules:
         if re.fullmatch(pattern, path):
-            return Right(axes, f"by hand: {why}", *also)
+            return Right(axes, why if why == UNUSED else f"by hand: {why}", *also)
     return None
 
 

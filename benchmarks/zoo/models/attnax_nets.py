@@ -51,17 +51,21 @@ def entries() -> list[Entry]:
     """Stacks by kind of attention, by positions and perceptrons; images; experts."""
     models = {}
     for kind in attnax.AttentionType:
-        models[f"decoder, attention {kind.value}"] = text(
-            attnax.TransformerDecoder, attention_type=kind, **CHUNKS
-        ), TOKENS
+        models[f"decoder, attention {kind.value}"] = (
+            text(attnax.TransformerDecoder, attention_type=kind, **CHUNKS),
+            TOKENS,
+        )
     for position, act in itertools.product(("rope", "alibi", "none"), ("relu", "swiglu")):
-        models[f"encoder, {position}, {act}"] = text(
-            attnax.TransformerEncoder,
-            pos_emb_type=position,
-            ff_activation=act,
-            norm_type="rms",
-            num_kv_heads=1,
-        ), TOKENS
+        models[f"encoder, {position}, {act}"] = (
+            text(
+                attnax.TransformerEncoder,
+                pos_emb_type=position,
+                ff_activation=act,
+                norm_type="rms",
+                num_kv_heads=1,
+            ),
+            TOKENS,
+        )
     models["ViT"] = vision(), IMAGE
     models["ViT, mean of patches"] = vision(use_cls_token=False, pool="mean"), IMAGE
     models["experts"] = experts(), SEQUENCE

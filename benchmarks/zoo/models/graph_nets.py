@@ -114,9 +114,7 @@ def entry(fn) -> Entry:
     return Entry(
         fn.__name__.replace("_", " "),
         lambda: case(
-            lambda nodes, edges, whole: fn(
-                GRAPH._replace(nodes=nodes, edges=edges, globals=whole)
-            ),
+            lambda nodes, edges, whole: fn(GRAPH._replace(nodes=nodes, edges=edges, globals=whole)),
             *(GRAPH.nodes, GRAPH.edges, GRAPH.globals),
             hand=HAND,
         ),
