@@ -40,7 +40,7 @@ def last(module, shape):
 
 
 LAYERS = ("Conv2d", "ConvTranspose2d", "ConvTranspose1d", "Conv1dNHWC", "Conv2dNHWC", "Conv1dCL")
-RULES = dict.fromkeys(LAYERS, {"weight": last, "bias": lambda module, shape: ()})
+RULES = {name: {"weight": last, "bias": lambda module, shape: ()} for name in LAYERS}
 NEVER_RUN = r".*mgconv_layers/\d/post_smooth_layers/4/.*"
 HAND = (
     (NEVER_RUN, (), UNUSED),
