@@ -42,7 +42,7 @@ def made_by(eqn: Any, operands: list[Value], index: int) -> Any:
 
 def closed_array(array: Any) -> np.ndarray | None:
     """An array of the program as it is; None for keys, and for what is too large."""
-    if jnp.issubdtype(array.dtype, jax.dtypes.extended) or array.size > LARGEST:
+    if jnp.issubdtype(jnp.result_type(array), jax.dtypes.extended) or np.size(array) > LARGEST:
         return None
     return np.asarray(array)
 

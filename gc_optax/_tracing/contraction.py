@@ -60,6 +60,10 @@ def contract(
             # Rows laid out by a table of indices (relative positions), and no layer's outputs.
             recorder.record(leaf, "lookup", node, evidence, stopped=layout.stopped)
             continue
+        if layout.noise and not all(other.noise for other in weight.layouts.values()):
+            text = "scales noise on another weight"
+            recorder.record(leaf, "remark", node, evidence, text=text, direct=False)
+            continue
         if _is_gain(weight, leaf, contracted, batch):
             text = "scales another weight, over which it is broadcast"
             recorder.record(leaf, "remark", node, evidence, text=text)
@@ -109,6 +113,7 @@ def contract_pending(
     free: Dims,
     batch: Dims,
     kind: RecordKind = "dense",
+    groups: int | None = None,
 ) -> None:
     """Records what it means that data meets leaves which data had chosen, mixed or updated.
 
@@ -124,6 +129,7 @@ def contract_pending(
         free: The dimensions of `value` that hold outputs.
         batch: The dimensions of `value` in which each entry of the data may have its own kernel.
         kind: The kind of layer.
+        groups: Of a convolution.
     """
     for leaf, layout in value.layouts.items():
         alone = Value(
@@ -136,7 +142,9 @@ def contract_pending(
             if axes and outputs and all(d in batch for d in of_data):
                 interpreter.recorder.record(leaf, "mixed", node, node.evidence, axes=axes)
         elif axes and (outputs or layout.updated):
-            contract(interpreter, node, alone, other, contracted, node.evidence, kind, batch)
+            contract(
+                interpreter, node, alone, other, contracted, node.evidence, kind, batch, groups
+            )
         else:
             interpreter.recorder.remark(alone, "contracted as an activation", node)
 
@@ -153,7 +161,9 @@ def _conv_general_dilated(interpreter: Interpreter, eqn, operands):
         (output,) = interpreter.activations(eqn, operands)
         groups = eqn.params["feature_group_count"]
         along = [features] if groups > 1 else []  # where a `vmap` has put the kernels of a batch
-        contract_pending(interpreter, output, kernel, image, contracted, [features], along, "conv")
+        contract_pending(
+            interpreter, output, kernel, image, contracted, [features], along, "conv", groups
+        )
         return [output]
     kernel = interpreter.settled(kernel, "conv_general_dilated")
     if evidence <= kernel.own_evidence or not kernel.has_leaves:

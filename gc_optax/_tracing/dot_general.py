@@ -62,7 +62,8 @@ def _dot_general(interpreter: Interpreter, eqn, operands):
     if all(side.as_data for side in (left, right)) and any(map(is_pending, operands)):
         (output,) = interpreter.activations(eqn, operands)
         for side, other in ((left, right), (right, left)):
-            if is_pending(side.value):
+            # Which outputs are taken says nothing of the layer that they come from.
+            if is_pending(side.value) and not _chooses(other):
                 contract_pending(
                     interpreter,
                     output,
@@ -83,7 +84,10 @@ def _chooses(side: Side) -> bool:
     if not side.contracted:
         return False
     return side.contracted <= side.value.one_hot or (
-        side.value.is_constant and sums_to_one(side.value, side.contracted)
+        # Weights of an interpolation. (Of data, rows that sum to 1 say nothing.)
+        side.value.is_constant
+        and side.value.evidence == Evidence.MADE
+        and sums_to_one(side.value, side.contracted)
     )
 
 
@@ -127,7 +131,8 @@ def _product(interpreter: Interpreter, eqn, left: Side, right: Side) -> Value:
 def _use(interpreter: Interpreter, output: Value, side: Side, other: Side) -> None:
     chosen = [d for d, e in zip(side.order, other.order, strict=True) if e in other.value.one_hot]
     contracted = side.contracted.difference(chosen)
-    if sum(bool(dims & other.contracted) for dims in other.value.outer) > 1:
+    summed = other.contracted - other.value.one_hot
+    if sum(bool(dims & summed) for dims in other.value.outer) > 1:
         # Which of the two activations is a gate, and which the layer's input, cannot be told.
         for leaf, layout in side.value.layouts.items():
             if axes := layout.axes(contracted):
@@ -168,7 +173,9 @@ def _mixed(side: Side, other: Side) -> dict[int, Layout]:
 def _times_constant(side: Side, other: Side) -> dict[int, Layout]:
     """The leaves of `W @ constant`, which may be a layer's output and may be its weights."""
     return {
-        leaf: side.in_product(layout, other)._replace(product=True)
+        leaf: side.in_product(layout, other)._replace(
+            product=True, reduced=layout.axes(side.contracted)
+        )
         for leaf, layout in side.value.layouts.items()
         if not layout.axes(side.contracted) & layout.axes((*side.free, *side.batch))
     }

@@ -56,7 +56,12 @@ def _scale(interpreter: Interpreter, eqn, operands):
         scaled = merge(rest, shape_of(eqn.outvars[0]), eqn.primitive.name)
         scaled.sources += [(value, STATISTIC) for value in factors]
         return [scaled]
-    return [interpreter.combine(eqn, operands, PHRASES[eqn.primitive.name])]
+    output = interpreter.combine(eqn, operands, PHRASES[eqn.primitive.name])
+    if output.is_weight and any(value.noise for value in operands):
+        output.layouts = {
+            leaf: layout._replace(noise=True) for leaf, layout in output.layouts.items()
+        }
+    return [output]
 
 
 def _varies(values: Sequence[Value], shape) -> bool:

@@ -100,7 +100,7 @@ class Interpreter:
     def _apply(self, eqn, operands: list[Value]) -> list[Value]:
         name = eqn.primitive.name
         if name in KEY_PRIMITIVES:
-            return [constant(var, Evidence.MADE) for var in eqn.outvars]
+            return [constant(var, Evidence.MADE, noise=True) for var in eqn.outvars]
         if any(value.has_leaves for value in operands):
             return self._apply_rule(eqn, operands)
         if name in ALWAYS or any(isinstance(value, Reference) for value in operands):
@@ -226,6 +226,7 @@ def constant_outputs(eqn, operands: Sequence[Value]) -> list[Value]:
             splat,
             one_hot=one_hot,
             array=made_by(eqn, list(operands), index),
+            noise=any(value.noise for value in operands),
         )
         for index, var in enumerate(eqn.outvars)
     ]
@@ -233,8 +234,7 @@ def constant_outputs(eqn, operands: Sequence[Value]) -> list[Value]:
 
 def literal(number) -> Value:
     """A number of the program."""
-    array = closed_array(number) if hasattr(number, "dtype") else np.asarray(number)
-    return Value(splat=True, array=array)
+    return Value(splat=True, array=closed_array(number))
 
 
 def closed_over(array) -> Value:

@@ -57,7 +57,9 @@ class Layout(NamedTuple):
     picked: frozenset[int] = frozenset()  # axes along which data chose one entry
     mixed: frozenset[int] = frozenset()  # axes that were contracted with data, see `contraction`
     stopped: bool = False  # whether no gradient flows back to the leaf
-    product: bool = False  # whether it was contracted with a constant
+    product: bool = False  # whether it was contracted with a constant, and may be an activation
+    reduced: frozenset[int] = frozenset()  # axes that were contracted with a constant
+    noise: bool = False  # whether it only scales random numbers
     updated: bool = False  # whether a gradient step has been taken from it
     replicated: frozenset[int] = frozenset()  # axes whose rows an index has laid out in a table
     parts: frozenset[tuple[int, Rows | None]] = frozenset()  # of sliced axes what is left, if known
@@ -234,6 +236,8 @@ def merged(one: Layout, other: Layout) -> Layout:
         one.mixed | other.mixed,
         one.stopped and other.stopped,
         one.product and other.product,
+        one.reduced | other.reduced,
+        one.noise and other.noise,
         one.updated or other.updated,
         one.replicated | other.replicated,
         _merged_parts(one.parts, other.parts),

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 import jax.numpy as jnp
 import numpy as np
 
+from gc_optax._tracing.constants import known
 from gc_optax._tracing.values import Value
 
 STARTS = ("dot_general", "eq", "mul", "scatter")
@@ -44,20 +45,25 @@ def chosen_dimensions(eqn, operands: Sequence[Value]) -> frozenset[int]:
         return frozenset(range(rank)) if makes_one_hot(eqn, operands) else frozenset()
     for which, value in enumerate(operands):
         if value.one_hot:
-            return _carried(name, eqn, which, value.one_hot)
+            return _carried(name, eqn, which, operands)
     return frozenset()
 
 
-def _carried(name: str, eqn, which: int, dims: frozenset[int]) -> frozenset[int]:
-    """The same dimensions in the output of an equation of which this is an operand."""
+def _carried(name: str, eqn, which: int, operands: Sequence[Value]) -> frozenset[int]:
+    """The dimensions in the output of an equation of which operand `which` chooses."""
+    dims = operands[which].one_hot
     if name in UNCHANGED or name == "mul":  # gates: something at the chosen entry, 0 elsewhere
         return dims
     if name == "transpose":
         return _moved(dims, eqn)
+    if name == "dot_general":
+        return _in_outer_product(dims, eqn, which)
     if name == "broadcast_in_dim":
         return frozenset(eqn.params["broadcast_dimensions"][d] for d in dims)
     if name == "select_n":  # `where(index == iota, 1, 0)`
-        return dims if which == 0 else frozenset()
+        _, otherwise, *_ = operands
+        is_zero = otherwise.is_constant and otherwise.splat and not np.any(known(otherwise))
+        return dims if which == 0 and is_zero else frozenset()
     if name in ("gather", "dynamic_slice") and which == 0:  # `eye[index]`
         return frozenset(range(len(eqn.outvars[0].aval.shape)))
     if name in ("reshape", "squeeze"):
@@ -89,6 +95,19 @@ def outer_product(eqn, operands: Sequence[Value]) -> tuple[frozenset[int], ...]:
         return ()
     left, rank = len(eqn.invars[0].aval.shape), len(eqn.outvars[0].aval.shape)
     return frozenset(range(len(batch), left)), frozenset(range(left, rank))
+
+
+def _in_outer_product(dims: Collection[int], eqn, which: int) -> frozenset[int]:
+    """Where dimensions of a factor are in a product without a sum."""
+    (contracted, _), batching = eqn.params["dimension_numbers"]
+    if contracted:
+        return frozenset()
+    batch = list(batching[which])
+    free = [d for d in range(len(eqn.invars[which].aval.shape)) if d not in batch]
+    before = 0 if which == 0 else len(eqn.invars[0].aval.shape) - len(batch)
+    return frozenset(
+        batch.index(d) if d in batch else len(batch) + before + free.index(d) for d in dims
+    )
 
 
 def _compares_positions(eqn, operands: Sequence[Value]) -> bool:

@@ -146,7 +146,7 @@ class Recorder:
             stack,
             axes=axes,
             batch=(batch | layout.picked) - axes,
-            present=layout.axes().union(*on_edges),
+            present=layout.axes().union(layout.reduced, *on_edges),
             partial=axes & (layout.chosen | (layout.axes() if kept is None else kept)),
             parts=frozenset(part for part in layout.parts if part[0] in axes),
             product=product,

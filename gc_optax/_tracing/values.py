@@ -47,6 +47,7 @@ class Value:
         "gradient",
         "is_sum",
         "layouts",
+        "noise",
         "one_hot",
         "outer",
         "sources",
@@ -64,6 +65,7 @@ class Value:
         outer: tuple[frozenset[int], ...] = (),
         gradient: bool = False,
         is_sum: bool = False,
+        noise: bool = False,
         array: Any = None,
         layouts: Mapping[int, Layout] | None = None,
         unknown: Mapping[int, str] | None = None,
@@ -77,6 +79,7 @@ class Value:
         self.outer = outer  # dimensions of either factor of an outer product of activations
         self.gradient = gradient  # computed by a backward pass
         self.is_sum = is_sum  # one of its sources, moved or cast, plus the others
+        self.noise = noise  # a constant that is drawn by a key
         self.array = array  # of a constant: what it is, or what computes it, see `constants`
         self.layouts: Mapping[int, Layout] = layouts or {}  # by leaf
         self.unknown: Mapping[int, str] = unknown or {}  # leaf -> the primitive that hid its layout
