@@ -30,8 +30,9 @@ class Layout(NamedTuple):
 
     def __str__(self) -> str:
         """As the documentation shows it."""
-        beside = "" if self.bias in (None, "...") else f" beside `{self.bias}`"
-        return f"{self.name} `{self.kernel}`{beside}"
+        if self.kernel == "...":
+            return self.name
+        return f"{self.name} `{self.kernel}`" + (f", bias `{self.bias}`" if self.bias else "")
 
 
 class Reading(NamedTuple):
@@ -89,6 +90,7 @@ class Reading(NamedTuple):
 
 DENSE = Layout("dense", "dense", "i o", "o")
 OUT_FIRST = Layout("dense, stored (out, in)", "dense", "o i", "o")
+STACKED_SECOND = Layout("dense, stacked over axis 1", "dense", "i p o", "o p")
 HEADS = Layout("attention heads", "dense", "i h k", "h k")
 HEADS_IN = Layout("attention output", "dense", "i j o", "o")
 CONV = Layout("conv", "conv", "s* i o", "o")
@@ -102,7 +104,7 @@ DEPTHWISE = Layout("depthwise conv", "conv", "s* c m", "cm")
 # Keras' EinsumDense with a bias for some of its outputs.
 SHARED_BIASES = (
     Layout("dense, outputs share biases", "dense", "i h k", "k"),
-    Layout("dense, outputs share biases", "dense", "i h k", "h"),
+    Layout("dense, outputs share biases", "dense", "i h k", "h 1"),
 )
 # Haiku's bias where channels come first has an axis of size 1 for each of the window.
 HAIKU_CONV = (CONV, CONV._replace(bias="o 1*"))

@@ -1,5 +1,6 @@
 """The table of rules: what layers call their parameters, and the layouts that those stand for."""
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -80,7 +81,7 @@ RULES = (
             *(layouts.SQUARE_CONV, layouts.DENSE, layouts.HEADS, layouts.HEADS_IN),
             *(layouts.CONV, layouts.CONV_TRANSPOSE, *layouts.SHARED_BIASES),
         ),
-        (layouts.OUT_FIRST,),
+        (layouts.OUT_FIRST, layouts.STACKED_SECOND),
     ),
     Rule(r"recurrent_kernel", r".*", (layouts.DENSE, layouts.CONV)),
     Rule(r"depthwise_kernel", r".*", (layouts.DEPTHWISE,)),
@@ -118,8 +119,13 @@ RULES = (
 
 def rule_for(leaf: Leaf) -> Rule:
     """The first rule whose names match."""
+    return _rule(leaf.name, leaf.module)
+
+
+@functools.lru_cache(maxsize=4096)  # large models repeat few names
+def _rule(leaf: str, module: str) -> Rule:
     return next(
         rule
         for rule in RULES
-        if re.fullmatch(rule.leaf, leaf.name) and re.fullmatch(rule.module, leaf.module)
+        if re.fullmatch(rule.leaf, leaf) and re.fullmatch(rule.module, module)
     )

@@ -22,7 +22,7 @@ from tests.layers import (
     rnn,
 )
 
-L = keras.layers
+L: Any = keras.layers
 
 
 def of_keras(make: Callable[[Sizes, bool], Any], shape: Callable[[Sizes], Shape], twice=False):
