@@ -28,7 +28,9 @@ HEADS = r"(.*_)?(q|k|v|query|key|value)(_?proj.*)?"
 MERGE = r"(attention_)?(o|out|output)(_?proj.*)?"
 NORM = r".*norm(alization)?(_?\d+)?|(.*_)?(ln|bn|gn)_?\d*"
 LINEAR = r".*(dense|linear|mlp|proj).*|(.*_)?(lin|fc|head)_?\d*"
-EMBEDDING = r"(?!.*(unembed|patch|proj|time|lin|feature|input)).*embed(ding)?s?(_?\d+)?|wte|wpe"
+EMBEDDING = (
+    r"(.*_)?(tok(en)?|word|pos(ition(al)?)?|type|segment)s?_?embed(ding)?s?|embeddings?|wte|wpe"
+)
 TABLE = (
     r"embeddings?|lora_embeddings_a|cls|wte|wpe|(.*_)?tokens?|(.*_)?pos(ition(al)?)?_?emb|"
     r"(.*_)?(pos(ition(al)?)?|token|word|type|class|segment)s?_?embed(ding)?s?"

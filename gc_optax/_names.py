@@ -103,7 +103,8 @@ def _fan_in(leaf: Leaf, around: Surroundings) -> FanIn:
         return _by_rank(rank, "a guess: no layer of that name has this shape, beside its bias")
     known = stacked or bias is not None or any(reading.copies == 1 for reading in found)
     agree = len({reading.summed for reading in found}) == 1
-    if known and agree and (not rule.guess or _is_bias_of_w(leaf, around)):
+    named = not rule.guess and not around.has_strangers(leaf)
+    if known and agree and (named or _is_bias_of_w(leaf, around)):
         return _as_fan_in(found[0], found[0].reason, guess=False)
     reasons = dict.fromkeys(reading.reason for reading in found)
     return _as_fan_in(found[0], f"a guess: {'; or '.join(reasons)}", guess=True)

@@ -11,6 +11,15 @@ from typing import NamedTuple
 
 from gc_optax._layouts import Shape
 
+# What else a layer with such a leaf can have; besides anything else it is no layer of a framework.
+COMPANIONS = {
+    "kernel": r"bias|.*kernel.*|lora.*",
+    "w": r"b",
+    "weight": r"bias",
+    "gamma": r"beta",
+    "beta": r"gamma",
+    "offset": r"scale",
+}
 BIAS_OF = {"kernel": "bias", "weight": "bias", "w": "b"}
 KERAS_NORM = {"gamma", "beta"}
 VECTORS = {"scale", "gamma", "bias", "beta", "offset", "b"}
@@ -104,6 +113,12 @@ class Surroundings:
             if name != kernel.name and not name.startswith("lora")
         }
         return beside.get(BIAS_OF.get(kernel.name, "")) if len(beside) == 1 else None
+
+    def has_strangers(self, leaf: Leaf) -> bool:
+        """Whether a leaf beside it is of no layer that a framework has."""
+        pattern = COMPANIONS.get(leaf.name, r".*")
+        beside = self._modules[leaf.names[:-1]].keys() - {leaf.name}
+        return any(re.fullmatch(pattern, name) is None for name in beside)
 
     def kernel_of(self, bias: Leaf) -> Leaf | None:
         """Haiku's `w` beside a `b`, where both are the only ones of their layer."""

@@ -53,11 +53,27 @@ def test_the_bias_tells_the_outputs_of_a_kernel_of_any_name(kernel, bias, axes, 
         assert (fan_in.axes, fan_in.batch_axes, fan_in.guess) == (axes, batch_axes, False)
 
 
-@pytest.mark.parametrize("other", ["recurrent_kernel", "scale", "embedding"])
-def test_a_bias_that_may_be_of_something_else_tells_nothing(other):
-    """The kernel is stored (out, in) by its bias, but the bias is not its own."""
-    fan_in = by_name(cell__kernel=(8, 4), cell__bias=(8,), **{f"cell__{other}": (4, 8)})
-    assert fan_in["cell/kernel"].axes == (0,)
+def test_the_bias_of_two_kernels_tells_nothing():
+    fan_in = by_name(cell__kernel=(8, 4), cell__bias=(8,), cell__recurrent_kernel=(2, 8))
+    assert fan_in["cell/kernel"] == FanIn((0,), kind="dense")
+
+
+@pytest.mark.parametrize(
+    ("leaf", "beside"),
+    [
+        ("w", {"hidden": (6,), "visible": (4,)}),  # a Boltzmann machine
+        ("w", {"h": (4, 6)}),  # tables of positions
+        ("w", {"q": (6, 6), "k": (6, 6)}),
+        ("w", {"u": (4, 6), "b": (4,)}),  # planar flows
+        ("kernel", {"visible": (4,)}),
+        ("weight", {"table": (4, 6)}),
+        ("beta", {"lambda": (4, 3)}),
+    ],
+)
+def test_beside_leaves_that_no_layer_of_a_framework_has_a_leaf_is_a_guess(leaf, beside):
+    beside = {f"linear__{name}": shape for name, shape in beside.items()}
+    fan_in = by_name(**{f"linear__{leaf}": (4, 6)}, **beside)
+    assert fan_in[f"linear/{leaf}"].guess
 
 
 def test_low_rank_factors_beside_a_kernel_leave_it_its_bias():
@@ -87,6 +103,8 @@ def test_axes_of_size_1_make_no_difference():
         ("lora__b", (3, 7)),
         ("wn__g", (8, 1)),
         ("input_embedding", (8, 4)),
+        ("x_embed__weight", (16, 6)),
+        ("adapter__B", (16, 16)),
     ],
 )
 def test_a_leaf_alone_is_a_guess_where_other_layers_have_its_name_and_shape(path, shape):
@@ -110,6 +128,7 @@ def test_a_leaf_alone_is_a_guess_where_other_layers_have_its_name_and_shape(path
         ("separable__depthwise_kernel", (3, 3, 1, 2), GUESS),
         ("embedding__embeddings", (8, 16), ()),
         ("wte__weight", (8, 16), ()),
+        ("token_embed__weight", (8, 16), ()),
         ("bias__b", (8, 16), ()),
     ],
 )
