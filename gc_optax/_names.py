@@ -1,94 +1,37 @@
-"""`fan_in_by_name`: the fan-in axes as far as the names and ranks of the leaves can tell.
+"""`fan_in_by_name`: the fan-in axes as far as names and shapes can tell.
 
-The rules are the table `RULES`, in the order in which they are tried.
+Names choose a rule, which lists the layouts that a layer of that name can have. Those that the
+shapes of the leaf, of its bias and of what stands around it allow are its readings. Where all sum
+over the same axes, that is the answer. Where they do not, the first is, as a guess.
 """
 
 import re
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import GetAttrKey, KeyPath
 
 from gc_optax._arguments import params_tree
-from gc_optax._fan_in import FanIn, fan_in_size, is_centralizable
+from gc_optax._fan_in import FanIn, fan_in_size, is_array, is_centralizable
+from gc_optax._layouts import DEPTHWISE, Layout, Reading, Shape, readings
+from gc_optax._name_rules import CONV, POINTWISE, rule_for
+from gc_optax._surroundings import Leaf, Surroundings
 from gc_optax._trees import FanInTree, PyTree, path_name
 
-AXES = {
-    "none": lambda rank: (),
-    "first": lambda rank: (0,),
-    "second to last": lambda rank: (rank - 2,),
-    "all but the first": lambda rank: tuple(range(1, rank)),
-    "all but the second to last": lambda rank: (*range(rank - 2), rank - 1),
-    "all but the last": lambda rank: tuple(range(rank - 1)),
-}
-
-
-class Rule(NamedTuple):
-    """One row: what the leaf and the module around it are called, and what follows."""
-
-    leaf: str  # regular expression for the whole name of the leaf, in lower case
-    module: str  # the same for the nearest module above it; "" where the leaf has none
-    ranks: str  # "2", "3" or "4+"
-    axes: str  # a key of AXES
-    reason: str
-
-
-EMBEDDING = r"(?!.*(unembed|patch)).*embed.*|wte|wpe"
-HEADS = r"(q|k|v|query|key|value)(_?proj.*)?"
-MERGE = r"(o|out|output)(_?proj.*)?"
-DENSE = r".*(dense|linear|mlp|fc|proj).*"
-LINEAR = r".*(dense|lin|mlp|fc|proj|head|layers).*"
-CONV = r".*conv.*"
-CONV_TRANSPOSE = r".*(conv.*transpose|transpose.*conv|deconv).*"
-
-STACKED = "a guess: rank {rank} may be a stacked layer, split heads or a 1-D convolution"
-TRANSPOSED = "conv transpose (a guess: with transpose_kernel=True the last two axes are swapped)"
-BY_RANK = "conv (a guess from the rank)"
-ANY_WEIGHT = "dense (a guess: an embedding or a scale may be called `weight` too)"
-UNKNOWN = "a guess: no rule knows the name `{leaf}`"
-
-RULES = (
-    Rule(r".*bias.*|b|beta|offset", r".*", "2+", "none", "bias"),
-    Rule(r"(.*_)?scale|gamma", r".*", "2+", "none", "scale"),
-    Rule(rf"{EMBEDDING}|.*pos_?emb|cls|.*_token", r".*", "2+", "none", "embedding lookup"),
-    # Flax Linen and NNX: (..., in, out).
-    Rule(r"kernel", HEADS, "3", "first", "attention heads"),
-    Rule(r"kernel", MERGE, "3", "all but the last", "attention output"),
-    Rule(r"kernel", r".*conv_?local.*", "3+", "second to last", "local conv"),
-    Rule(r"kernel", CONV_TRANSPOSE, "3+", "all but the last", TRANSPOSED),
-    Rule(r"kernel", CONV, "3+", "all but the last", "conv"),
-    Rule(r"kernel|lora_a|lora_b", r".*", "2", "first", "dense"),
-    Rule(r"kernel", rf"{HEADS}|{MERGE}|{DENSE}", "3+", "all but the last", STACKED),
-    Rule(r"kernel", r".*", "3", "all but the last", STACKED),
-    Rule(r"kernel", r".*", "4+", "all but the last", BY_RANK),
-    # Haiku: (..., in, out), but transposed convolutions (..., out, in).
-    Rule(r"w", CONV_TRANSPOSE, "3+", "all but the second to last", "conv transpose"),
-    Rule(r"w", CONV, "3+", "all but the last", "conv"),
-    Rule(r"w|w_i|w_h", r".*", "2", "first", "dense"),
-    Rule(r"w", r".*", "3", "all but the last", STACKED),
-    Rule(r"w", r".*", "4+", "all but the last", BY_RANK),
-    # Equinox, and whoever else stores as PyTorch does: (out, in, ...).
-    Rule(r"weight", r".*norm.*", "2+", "none", "scale"),
-    Rule(r"weight", EMBEDDING, "2+", "none", "embedding lookup"),
-    Rule(r"weight", rf"{LINEAR}|{HEADS}|{MERGE}", "2", "all but the first", "dense"),
-    Rule(r"weight_ih|weight_hh", r".*", "2", "all but the first", "dense"),
-    Rule(r"weight", r".*", "2", "all but the first", ANY_WEIGHT),
-    Rule(r"weight", CONV, "3+", "all but the first", "conv"),
-    Rule(r"weight", rf"{LINEAR}|{HEADS}|{MERGE}", "3+", "all but the first", STACKED),
-    Rule(r"weight", r".*", "3+", "all but the first", BY_RANK),
-    Rule(r".*", r".*", "2+", "all but the last", UNKNOWN),
-)
+RANK_IN_NAME = re.compile(r"conv_?([123])_?d(?![a-z])")
 
 
 def fan_in_by_name(params: PyTree) -> FanInTree:
-    """The fan-in axes of each leaf, by its name, the name of the module around it, and its rank.
+    """The fan-in axes of each leaf, by names and by shapes: its own, its bias's, those around it.
 
-    Knows what Flax (Linen and NNX), Haiku and Equinox call their parameters, by the table of
-    rules in `gc_optax/_names.py`, also shown in the documentation. Where the names cannot tell
-    (stacked layers, unknown names), the leaf gets the plain rule, all axes but the last, and its
-    reason says that this is a guess. Leaves of rank below 2, of fan-in 1, empty ones and those
-    that are not floats are left alone.
+    Knows how Flax (Linen and NNX), Haiku, Equinox and Keras name and store their parameters, by
+    the table of rules in the documentation. The bias beside a kernel tells which axes are its
+    outputs, and the scales and biases around tell whether layers are stacked. So give the whole
+    tree of parameters: what `optax.masked` takes out of it is no evidence.
+
+    Where names and shapes allow several answers, the leaf gets the likeliest, and `guess=True`.
+    Leaves of rank below 2, of fan-in 1, empty ones and those that are not floats are left alone.
 
     Args:
         params: Parameters, gradients or updates of any shapes: a tree of arrays or
@@ -101,49 +44,128 @@ def fan_in_by_name(params: PyTree) -> FanInTree:
 
     Examples:
         >>> import gc_optax, jax.numpy as jnp
-        >>> fan_in = gc_optax.fan_in_by_name({"Conv_0": {"kernel": jnp.ones((3, 3, 8, 16))}})
-        >>> fan_in["Conv_0"]["kernel"]
+        >>> conv = {"kernel": jnp.ones((3, 3, 8, 16)), "bias": jnp.ones(16)}
+        >>> gc_optax.fan_in_by_name({"Conv_0": conv})["Conv_0"]["kernel"]
         FanIn(axes=(0, 1, 2), reason='conv', kind='conv', rank=4)
 
-    Source: the parameters' layouts are those of flax 0.12, dm-haiku 0.0.16 and equinox 0.13.
+        Without its bias it could as well be three one-dimensional convolutions:
+
+        >>> alone = {"Conv_0": {"kernel": jnp.ones((3, 3, 8, 16))}}
+        >>> gc_optax.fan_in_by_name(alone)["Conv_0"]["kernel"].reason
+        'a guess: conv; or conv, stacked'
+
+    Source: the parameters' layouts are those of flax 0.12, dm-haiku 0.0.16, equinox 0.13 and
+    keras 3.
     """
-    return jax.tree_util.tree_map_with_path(_fan_in_of_leaf, params_tree(params))
+    leaves, structure = jax.tree_util.tree_flatten_with_path(params_tree(params))
+    named = {path: Leaf(_names(path), jnp.shape(leaf)) for path, leaf in leaves if is_array(leaf)}
+    around = Surroundings(named.values())
+    return jax.tree.unflatten(
+        structure,
+        [
+            _fan_in(named[path], around) if is_centralizable(leaf) else _NO_FLOATS
+            for path, leaf in leaves
+        ],
+    )
 
 
-def _fan_in_of_leaf(path: KeyPath, leaf) -> FanIn:
-    if not is_centralizable(leaf):
-        return FanIn((), "not a float array")
-    shape = jnp.shape(leaf)
-    rank = len(shape)
-    if rank < 2:
-        return FanIn((), "rank below 2", rank=rank)
-    if 0 in shape:
-        return FanIn((), "empty", rank=rank)
-    name, module = _names(path)
-    rule = next(rule for rule in RULES if _matches(rule, name, module, rank))
-    axes = AXES[rule.axes](rank)
-    if axes and fan_in_size(axes, shape) == 1:
-        return FanIn((), "fan-in of 1", rank=rank)
-    reason = rule.reason.format(leaf=name, rank=rank)
-    kind = "other"
-    if axes:
-        kind = "conv" if "conv" in rule.reason.split("(")[0] else "dense"
-    return FanIn(axes, reason, kind=kind, guess="guess" in reason, rank=rank)
+_NO_FLOATS = FanIn((), "not a float array")
 
 
-def _names(path: KeyPath) -> tuple[str, str]:
-    """The lower-case names of the leaf and of the nearest module above it."""
+def _names(path: KeyPath) -> tuple[str, ...]:
+    """The names on the path. Haiku's, and Keras' paths, hold several in one."""
     if path and path[-1] == GetAttrKey("value"):
         path = path[:-1]  # an NNX variable around the array
-    # Haiku's module names hold slashes; numbers only count the layers of a list.
-    *above, leaf = path_name(path).lower().split("/")
-    return leaf, next((name for name in reversed(above) if not name.isdigit()), "")
+    return tuple(path_name(path).split("/"))
 
 
-def _matches(rule: Rule, leaf: str, module: str, rank: int) -> bool:
-    lowest = int(rule.ranks.rstrip("+"))
-    return (
-        (rank >= lowest if rule.ranks.endswith("+") else rank == lowest)
-        and re.fullmatch(rule.leaf, leaf) is not None
-        and re.fullmatch(rule.module, module) is not None
+def _fan_in(leaf: Leaf, around: Surroundings) -> FanIn:
+    rank = len(leaf.shape)
+    if rank < 2:
+        return FanIn((), "rank below 2", rank=rank)
+    if 0 in leaf.shape:
+        return FanIn((), "empty", rank=rank)
+    rule = rule_for(leaf)
+    if not rule.layouts:
+        return _by_rank(rank, f"a guess: no rule knows the name `{leaf.name}`")
+    bias = around.bias(leaf)
+    found = _readings(rule.layouts, leaf, bias)
+    if bias is not None and not found:
+        found = _readings(rule.by_bias, leaf, bias)
+    stacked = around.stacked(leaf)
+    found = [reading for reading in found if _allows(stacked, reading)]
+    found = _with_norm_beside(found, leaf, around)
+    if not found:
+        return _by_rank(rank, "a guess: no layer of that name has this shape, beside its bias")
+    known = stacked or bias is not None or any(reading.copies == 1 for reading in found)
+    agree = len({reading.summed for reading in found}) == 1
+    named = not rule.guess and not around.has_strangers(leaf)
+    if known and agree and (named or _is_bias_of_w(leaf, around)):
+        return _as_fan_in(found[0], found[0].reason, guess=False)
+    reasons = dict.fromkeys(reading.reason for reading in found)
+    return _as_fan_in(found[0], f"a guess: {'; or '.join(reasons)}", guess=True)
+
+
+def _by_rank(rank: int, reason: str) -> FanIn:
+    """All axes but the last: what most frameworks sum over."""
+    return FanIn(tuple(range(rank - 1)), reason, guess=True, rank=rank)
+
+
+def _as_fan_in(reading: Reading, reason: str, guess: bool) -> FanIn:
+    rank = len(reading.shape)
+    axes = reading.axes
+    if not guess and axes and fan_in_size(axes, reading.shape) == 1:
+        return FanIn((), "fan-in of 1", rank=rank)
+    if not axes:
+        return FanIn((), reason, guess=guess, rank=rank)
+    kind = reading.layout.kind
+    return FanIn(axes, reason, reading.batch_axes, kind=kind, guess=guess, rank=rank)
+
+
+def _readings(layouts: Sequence[Layout], leaf: Leaf, bias: Shape | None) -> list[Reading]:
+    """Convolutions have as many window axes as the name says, if it does."""
+    found = [reading for layout in layouts for reading in readings(layout, leaf.shape, bias)]
+    rank = RANK_IN_NAME.search(leaf.module)
+    if rank is None:
+        return found
+    return [reading for reading in found if len(reading.window) in (0, int(rank[1]))]
+
+
+def _allows(stacked: bool | None, reading: Reading) -> bool:
+    if stacked is None or reading.layout.kernel == "...":
+        return True
+    return reading.stacked > 0 if stacked else reading.copies == 1
+
+
+def _with_norm_beside(found: list[Reading], leaf: Leaf, around: Surroundings) -> list[Reading]:
+    """Of a convolution before or after a norm that is not stacked, the readings that fit that.
+
+    The window must be as high as it is wide: a stack of as many one-dimensional convolutions as
+    each has taps (where outputs come first, inputs), beside a norm for all, is not looked for.
+    """
+    norms = around.norms_beside(leaf)
+    if not re.fullmatch(CONV, leaf.module) or re.fullmatch(POINTWISE, leaf.module):
+        return found
+    fits = any(
+        not reading.stacked
+        and len(reading.window) <= 2
+        and len(set(reading.window)) == 1
+        and not norms.isdisjoint(reading.features - {1})
+        for reading in found
     )
+    if not fits:
+        return found
+    found = [reading for reading in found if not reading.stacked]
+    by_outputs = {reading.layout for reading in found if reading.outputs in norms}
+    if around.keras_norm_beside(leaf) and (DEPTHWISE in by_outputs or not by_outputs):
+        return found
+    return [reading for reading in found if reading.layout is not DEPTHWISE]
+
+
+def _is_bias_of_w(leaf: Leaf, around: Surroundings) -> bool:
+    """Whether Haiku's `b` is the bias of the `w` beside it: LoRA's factor has that name, too."""
+    kernel = around.kernel_of(leaf) if leaf.name == "b" else None
+    if kernel is None:
+        return False
+    rule = rule_for(kernel)
+    return bool(_readings((*rule.layouts, *rule.by_bias), kernel, leaf.shape))

@@ -11,7 +11,7 @@ import pathlib
 import jax
 from flax import nnx
 
-from gc_optax import _names
+from gc_optax._name_rules import RULES
 from gc_optax.experiments._config import Config
 from gc_optax.experiments._protocols import PROTOCOLS, settings
 from gc_optax.experiments._report_tables import headline_table, table
@@ -34,13 +34,18 @@ def ratio(value: dict, digits: int = 2) -> str:
 
 def rules_table() -> str:
     """The table of rules."""
-    lines = ["| leaf | module around it | rank | fan-in axes | reason |", "|---|---|---|---|---|"]
-    for rule in _names.RULES:
+    lines = ["| leaf | module around it | can be | by its bias also |", "|---|---|---|---|"]
+    for rule in RULES:
         leaf, module = (
             f"`{cell}`".replace("|", "\\|") if cell != ".*" else "any"
             for cell in (rule.leaf, rule.module)
         )
-        lines.append(f"| {leaf} | {module} | {rule.ranks} | {rule.axes} | {rule.reason} |")
+        layouts, by_bias = (
+            "; ".join(dict.fromkeys(map(str, layouts))) for layouts in (rule.layouts, rule.by_bias)
+        )
+        guess = "" if rule.layouts and not rule.guess else "always a guess"
+        can_be = f"{layouts} ({guess})" if layouts and guess else layouts or guess
+        lines.append(f"| {leaf} | {module} | {can_be} | {by_bias} |")
     return "\n".join(lines) + "\n"
 
 

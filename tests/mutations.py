@@ -119,9 +119,9 @@ MUTATIONS = {
     ),
     # Axes by name.
     "the heads of an attention kernel are averaged": Mutation(
-        "_names.py",
-        'Rule(r"kernel", HEADS, "3", "first", "attention heads")',
-        'Rule(r"kernel", HEADS, "3", "all but the last", "attention heads")',
+        "_layouts.py",
+        '"attention heads", "dense", "i h k", "h k"',
+        '"attention heads", "dense", "i j k", "j k"',
         _tests("test_names", "test_linen_layers"),
     ),
     # Axes by trace.

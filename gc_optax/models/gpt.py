@@ -18,7 +18,7 @@ class GPT(nnx.Module):
     The blocks are one module whose parameters lead with an axis of layers: kernels are
     `(layers, in, out)`, those of attention `(layers, in, heads, out)` and
     `(layers, heads, in, out)`. Compiling takes as long as for one block. Over which axes these are
-    summed cannot be told from their names, see `gc_optax.fan_in_by_trace`.
+    summed their names alone do not tell, but the shapes of their biases do.
 
     Kernels start as in GPT-2: normal of deviation 0.02, which for those that end in the residual
     stream is divided by the square root of their number. Radford et al., "Language models are
