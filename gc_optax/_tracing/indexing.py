@@ -7,11 +7,12 @@ outputs left. Then `i` had chosen a whole layer (see `contraction`). A contracti
 array is the same.
 """
 
-import math
 from collections.abc import Callable, Collection, Sequence
 
+import numpy as np
+
 from gc_optax._tracing import layout as lay
-from gc_optax._tracing.constants import is_permutation
+from gc_optax._tracing.constants import is_permutation, known
 from gc_optax._tracing.interpreter import LINEAR, Interpreter, rule, shape_of
 from gc_optax._tracing.layout import Layout
 from gc_optax._tracing.structure import cut
@@ -58,30 +59,37 @@ def _gather(interpreter: Interpreter, eqn, operands):
     if by_data and any(1 < sizes[d] < whole[d] for d in range(len(sizes))):
         return _looked_up(interpreter, eqn, operand, operands)
     kept = [d for d in range(len(sizes)) if d not in gone]
-    permutes = len(gone) == 1 and is_permutation(indices, math.prod(whole[d] for d in gone))
     gone |= {d for d in kept if sizes[d] == 1}
+    cut_short = [d for d in range(len(sizes)) if sizes[d] < whole[d]]
 
     def gathered(layout: Layout) -> Layout:
-        windows = [d for d in range(len(sizes)) if d not in gone and sizes[d] < whole[d]]
-        rows = tuple(piece for d in [*gone, *windows] for piece in layout.dims[d])
         dims = [lay.broadcast(size) for size in shape]
         for source, target in zip(kept, numbers.offset_dims, strict=True):
             if source not in gone:
                 dims[target] = lay.resized(layout.dims[source], sizes[source])
         if by_data or not batch:
             return layout.choose(dims, gone, by_data)
-        for target in batch:  # rows that constants choose are still rows
+        # Rows that constants choose are still rows, in each dimension of the index.
+        rows = tuple(piece for d in cut_short for piece in layout.dims[d])
+        for target in batch:
             dims[target] = lay.joined(rows, (), shape[target])
-        axes = frozenset(axis for piece in rows for axis in piece.axes)
-        if len(batch) > 1 or not permutes:
-            layout = layout._replace(replicated=layout.replicated | axes)
-        parts = {part for part in layout.parts if part[0] not in axes}
-        if any(size < lay.size_of((piece,)) for size in [math.prod(shape[d] for d in batch)]
-               for piece in rows):  # fmt: skip
-            parts |= {(axis, None) for axis in axes}
-        return layout.pick(dims)._replace(parts=frozenset(parts))
+        return _with_rows(layout, rows, indices, len(batch)).pick(dims)
 
     return [chosen(interpreter, operand, [indices], gathered)]
+
+
+def _with_rows(layout: Layout, rows: lay.Dim, indices: Value, rank: int) -> Layout:
+    """What is left of the axes of `rows` after a constant index of the given rank."""
+    axes = frozenset(axis for piece in rows for axis in piece.axes)
+    parts = frozenset(part for part in layout.parts if part[0] not in axes)
+    left, index = None, known(indices)
+    if len(rows) == 1 and index is not None and rows[0].stride == 1 and not layout.parts:
+        left = lay.Rows(tuple(range(row, row + 1) for row in np.unique(index)), rows[0].size)
+    if left is None or not left.is_all:
+        parts |= {(axis, left) for axis in axes}
+    if rank > 1 or left is None or not is_permutation(indices, left.size):
+        layout = layout._replace(replicated=layout.replicated | axes)
+    return layout._replace(parts=parts)
 
 
 def chosen(
