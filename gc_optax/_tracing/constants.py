@@ -53,6 +53,19 @@ def is_permutation(value: Value, size: int) -> bool:
     return array is not None and np.array_equal(np.sort(array, axis=None), np.arange(size))
 
 
+def is_permutation_matrix(value: Value) -> bool:
+    """Whether this is known to be a matrix that has a single 1 in each row and column."""
+    array = known(value)
+    if array is None or array.ndim != 2 or array.shape[0] != array.shape[1]:
+        return False
+    is_one = array == 1
+    return bool(
+        is_one.sum() == np.count_nonzero(array)
+        and (is_one.sum(0) == 1).all()
+        and (is_one.sum(1) == 1).all()
+    )
+
+
 def sums_to_one(value: Value, dims: Any) -> bool:
     """Whether a constant takes weighted means over these dimensions, or chooses along them."""
     array = known(value)

@@ -40,6 +40,9 @@ def contract(
         batch_axes: Of a convolution: for each leaf the axes that a `vmap` has made into groups.
     """
     recorder = interpreter.recorder
+    if not is_pending(weight) and evidence <= weight.own_evidence:
+        recorder.hidden(weight, node, "a product of weights")
+        return
     recorder.hidden(weight, node)
     in_product = {leaf for edge in weight.edges if not edge.is_weight for leaf, _ in edge.ends}
     summed = {leaf for leaf, layout in weight.layouts.items() if layout.summed}
@@ -58,14 +61,15 @@ def contract(
         outputs = layout.axes(d for d in range(len(layout.dims)) if d not in contracted)
         if layout.replicated - axes and not outputs - layout.replicated:
             # Rows laid out by a table of indices (relative positions), and no layer's outputs.
-            recorder.record(leaf, "lookup", node, evidence, stopped=layout.stopped)
+            text = "rows laid out by constant indices"
+            recorder.record(leaf, "lookup", node, evidence, stopped=layout.stopped, text=text)
             continue
         if layout.noise and not all(other.noise for other in weight.layouts.values()):
             text = "scales noise on another weight"
             recorder.record(leaf, "remark", node, evidence, text=text, direct=False)
             continue
         if _is_gain(weight, leaf, contracted, batch):
-            text = "scales another weight, over which it is broadcast"
+            text = "repeated over outputs, or over another weight that it scales"
             recorder.record(leaf, "remark", node, evidence, text=text)
             continue
         next_to_data.append(leaf)
@@ -80,6 +84,7 @@ def contract(
             kept=outputs,
             batch=layout.axes(batch) if batch_axes is None else batch_axes[leaf],
             groups=groups,
+            outputs=tuple(dim for d, dim in enumerate(layout.dims) if d not in contracted),
         )
     recorder.follow_edges(weight, next_to_data, node, evidence)
 
@@ -89,16 +94,20 @@ def _is_gain(weight: Value, leaf: int, contracted: Dims, batch: Dims) -> bool:
 
     It is repeated where the other has axes: among what is summed over, or over all outputs.
     """
+    layout = weight.layouts[leaf]
+    free = [d for d in range(len(layout.dims)) if d not in contracted and d not in batch]
+    if any(map(layout.is_broadcast, free)) and not any(
+        other.axes(free) for other in weight.layouts.values()
+    ):
+        return True  # a diagonal matrix, of which all outputs have a part
     if len(weight.layouts) == 1:
         return False
-    layout = weight.layouts[leaf]
     others = [other for key, other in weight.layouts.items() if key != leaf]
     repeated = [
         d
         for d in range(len(layout.dims))
         if layout.is_broadcast(d) and any(other.axes([d]) for other in others)
     ]
-    free = [d for d in range(len(layout.dims)) if d not in contracted and d not in batch]
     return any(d in contracted for d in repeated) or (
         any(d in free for d in repeated) and not layout.axes(free)
     )
@@ -138,9 +147,14 @@ def contract_pending(
         axes = layout.axes(contracted) - layout.picked
         outputs = layout.axes(free) - layout.picked
         if layout.mixed and not layout.picked:
-            of_data = [d for d in range(len(layout.dims)) if layout.is_broadcast(d)]
-            if axes and outputs and all(d in batch for d in of_data):
-                interpreter.recorder.record(leaf, "mixed", node, node.evidence, axes=axes)
+            recorder = interpreter.recorder
+            if axes & layout.copies and layout.call is not None and layout.call == recorder.call:
+                text = "summed over in two steps of one product"
+                recorder.record(leaf, "mixed", node, node.evidence, axes=axes, text=text)
+            own = [d for d in range(len(layout.dims)) if layout.axes([d]) - layout.copies]
+            is_each = all(d in batch for d in range(len(layout.dims)) if d not in own)
+            if axes - layout.copies and outputs - layout.copies and is_each:
+                recorder.record(leaf, "mixed", node, node.evidence, axes=axes)
         elif axes and (outputs or layout.updated):
             contract(
                 interpreter, node, alone, other, contracted, node.evidence, kind, batch, groups
@@ -172,7 +186,7 @@ def _conv_general_dilated(interpreter: Interpreter, eqn, operands):
     batch_axes = {leaf: layout.axes() for leaf, layout in kernel.layouts.items()}
     for leaf, layout in kernel.layouts.items():
         batch_axes[leaf], rest = _group_axes(layout.dims[features], groups)
-        groups = min(groups, rest) if batch_axes[leaf] else groups
+        groups = min(groups, rest)
     outputs = interpreter.activations(eqn, [image, kernel], max(evidence, kernel.evidence))
     contract(
         interpreter, outputs[0], kernel, image, contracted, evidence, "conv",
@@ -189,7 +203,7 @@ def _group_axes(features: lay.Dim, groups: int) -> tuple[frozenset[int], int]:
         copies = lay.size_of(features[:n])
         axes = frozenset(axis for piece in features[:n] for axis in piece.axes)
         rest = frozenset(axis for piece in features[n:] for axis in piece.axes)
-        if axes and groups % copies == 0 and not axes & rest:
+        if groups % copies == 0 and not axes & rest:
             return axes, groups // copies
     return frozenset(), groups
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gc_optax._tracing import layout as lay
+from gc_optax._tracing.elementwise import mask_parts
 from gc_optax._tracing.interpreter import (
     DEFAULT,
     LINEAR,
@@ -110,7 +111,9 @@ def _select(interpreter: Interpreter, eqn, operands):
     which, *cases = operands
     if not any(case.has_leaves for case in cases):
         return [interpreter.combine(eqn, operands, "used as a mask")]
-    return [_choice(interpreter, cases, shape_of(eqn.outvars[0]), which)]
+    output = _choice(interpreter, cases, shape_of(eqn.outvars[0]), which)
+    mask_parts(output, [which])
+    return [output]
 
 
 def _choice(interpreter: Interpreter, cases: Sequence[Value], shape, which: Value = SPLAT) -> Value:
@@ -218,6 +221,7 @@ def loop(
     shapes = [*shapes, *(reference.shape for reference in references)]
     n_carry = len(carry) - len(references)
     rounds = 0
+    used: dict[int, int] = {}  # leaf -> where in the carry it was, before it became an activation
     while True:
         # New values for each round, since what comes out of a round goes into the next.
         state = [_copy(value) for value in carry]
@@ -237,12 +241,21 @@ def loop(
             ]
         if all(new.same(old) for new, old in zip(following, carry, strict=True)):
             break
+        contracted = {record.leaf for record in records[seen:] if record.is_use}
+        for index, (old, new) in enumerate(zip(carry, following, strict=True)):
+            used |= dict.fromkeys(contracted & (old.layouts.keys() - new.layouts.keys()), index)
         del records[seen:]
         carry = following
     for value, output, before in zip(state, after, initial, strict=True):
         value.sources += [(before, MAIN), (output, MAIN)]
         if value.activation and not value.has_leaves:
             interpreter.recorder.remark(before, "initial state of a loop over activations", value)
+    for leaf, index in used.items():
+        # In the first round it was a layer's weight, and later an activation.
+        node = state[index]
+        interpreter.recorder.record(
+            leaf, "unknown", node, node.evidence, text="the carry of a loop"
+        )
     _restore(interpreter, state[n_carry:])
     return [*state[:n_carry], *outputs[n_carry:]]
 

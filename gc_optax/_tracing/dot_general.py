@@ -64,6 +64,9 @@ def _dot_general(interpreter: Interpreter, eqn, operands):
         for side, other in ((left, right), (right, left)):
             # Which outputs are taken says nothing of the layer that they come from.
             if is_pending(side.value) and not _chooses(other):
+                if _is_chosen(side.value) and _is_chosen(other.value):
+                    interpreter.settled(side.value, "dot_general")  # two factors, or two rows
+                    continue
                 contract_pending(
                     interpreter,
                     output,
@@ -77,6 +80,10 @@ def _dot_general(interpreter: Interpreter, eqn, operands):
     for side in (left, right):
         side.value = interpreter.settled(side.value, "dot_general")
     return [_product(interpreter, eqn, left, right)]
+
+
+def _is_chosen(value: Value) -> bool:
+    return any(layout.picked or layout.updated for layout in value.layouts.values())
 
 
 def _chooses(side: Side) -> bool:
@@ -120,7 +127,7 @@ def _product(interpreter: Interpreter, eqn, left: Side, right: Side) -> Value:
         if other.as_data > side.value.own_evidence:
             _use(interpreter, output, side, other)
             if side.value.is_weight and evidence == Evidence.ARGUMENT:
-                output.layouts = _mixed(side, other)
+                output.layouts = _mixed(side, other, interpreter.recorder.call)
             elif side.value.is_weight and other.value.is_constant:
                 output.layouts = _times_constant(side, other)
         elif side.value.is_weight:
@@ -150,23 +157,23 @@ def _use(interpreter: Interpreter, output: Value, side: Side, other: Side) -> No
     )
 
 
-def _mixed(side: Side, other: Side) -> dict[int, Layout]:
-    """The leaves of which data may have made a weighted sum of whole kernels."""
+def _mixed(side: Side, other: Side, call: int | None) -> dict[int, Layout]:
+    """The leaves of which data may have made a weighted sum of whole kernels.
+
+    A product of three arrays is made of two such steps. What ran along with the data in the first
+    may be summed over in the second.
+    """
     layouts = {}
     for leaf, layout in side.value.layouts.items():
         axes = layout.axes(side.contracted)
         if not axes or layout.product or len(layout.dims) < 3 or side.value.edges:
             continue
         product = side.repeated(layout, other)
-        # Where copies ran along with the data, the data tells them apart.
-        product = product.pick(
-            lay.broadcast(lay.size_of(dim)) if d < len(side.batch) else dim
-            for d, dim in enumerate(product.dims)
-        )
-        if sum(len(product.axes([d])) > 0 for d in range(len(product.dims))) > 1 and (
+        if sum(bool(product.axes([d]) - axes) for d in range(len(product.dims))) > 1 and (
             len(product.axes() - axes) > 1
         ):
-            layouts[leaf] = product._replace(mixed=axes)
+            copies = layout.axes(side.batch)
+            layouts[leaf] = product._replace(mixed=axes, copies=copies, call=call)
     return layouts
 
 

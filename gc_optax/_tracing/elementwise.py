@@ -15,7 +15,7 @@ from gc_optax._tracing.values import MAIN, STATISTIC, Value, merge
 
 UNARY = (
     "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "bessel_i0e", "bessel_i1e",
-    "bitcast_convert_type", "cbrt", "ceil", "clz", "conj", "convert_element_type", "cos", "cosh",
+    "cbrt", "ceil", "clz", "conj", "convert_element_type", "cos", "cosh",
     "digamma", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "imag", "integer_pow",
     "is_finite", "lgamma", "log", "log1p", "log2", "logistic", "neg", "not", "one_minus_square",
     "polynomial", "population_count", "real",
@@ -57,11 +57,22 @@ def _scale(interpreter: Interpreter, eqn, operands):
         scaled.sources += [(value, STATISTIC) for value in factors]
         return [scaled]
     output = interpreter.combine(eqn, operands, PHRASES[eqn.primitive.name])
+    mask_parts(output, operands)
     if output.is_weight and any(value.noise for value in operands):
         output.layouts = {
             leaf: layout._replace(noise=True) for leaf, layout in output.layouts.items()
         }
     return [output]
+
+
+def mask_parts(output: Value, operands: Sequence[Value]) -> None:
+    """A constant mask that keeps one entry of each row (a diagonal) leaves parts of these axes."""
+    dims = [d for value in operands if value.is_constant for d in value.one_hot]
+    if dims and output.has_leaves:
+        output.layouts = {
+            leaf: layout._replace(parts=layout.parts | {(a, None) for a in layout.axes(dims)})
+            for leaf, layout in output.layouts.items()
+        }
 
 
 def _varies(values: Sequence[Value], shape) -> bool:

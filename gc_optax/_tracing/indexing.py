@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 
 from gc_optax._tracing import layout as lay
-from gc_optax._tracing.constants import is_permutation, known
+from gc_optax._tracing.constants import is_permutation, is_permutation_matrix, known
 from gc_optax._tracing.interpreter import LINEAR, Interpreter, rule, shape_of
 from gc_optax._tracing.layout import Layout
 from gc_optax._tracing.structure import cut
@@ -102,6 +102,12 @@ def chosen(
     output = operand.map(function, "gather")
     output.sources += [(index, MAIN) for index in indices if not index.is_constant]
     if by_data:
+        # Which of two parameters was the layer is no clearer for a part of their product.
+        in_product = {leaf for e in output.edges if not e.is_weight for leaf, _ in e.ends}
+        output.layouts = {
+            leaf: layout._replace(product=layout.product or leaf in in_product)
+            for leaf, layout in output.layouts.items()
+        }
         output.edges, output.unknown = frozenset(), {}
     if by_data or not all(index.splat for index in indices):
         output.activation = True
@@ -140,10 +146,13 @@ def selected(
         if chooser.activation:
             return layout.choose(out.dims, dims, by_data=True)
         rows = tuple(piece for d in dims for piece in layout.dims[d])
+        axes = frozenset(axis for piece in rows for axis in piece.axes)
+        permutes = is_permutation_matrix(chooser)
+        parts = layout.parts if permutes else layout.parts | {(axis, None) for axis in axes}
         return out.pick(
             lay.joined(rows, (), lay.size_of(dim)) if d in new else dim
             for d, dim in enumerate(out.dims)
-        )
+        )._replace(parts=parts)
 
     return chosen(interpreter, value, [chooser], function)
 

@@ -36,10 +36,10 @@ SPLAT_PRESERVING: set[str] = set()
 """Primitives that make one number out of one number, or repeat it."""
 
 ADDITIVE = {
-    "add", "add_any", "broadcast_in_dim", "convert_element_type", "copy", "neg",
-    "optimization_barrier", "reduce_precision", "reshape", "squeeze", "sub", "transpose",
+    "add", "add_any", "convert_element_type", "copy", "neg", "optimization_barrier",
+    "reduce_precision", "squeeze", "sub",
 }  # fmt: skip
-"""Primitives that give the sum of their operands, up to signs, moves and casts."""
+"""Primitives that give the sum of their operands, up to signs and casts, entry by entry."""
 
 ALWAYS: set[str] = set()
 """Primitives whose rule is called whatever the operands are: they look inside, or at state."""
@@ -118,14 +118,17 @@ class Interpreter:
         seen = len(self.recorder.records)
         if name in RULES and name not in LINEAR:
             operands = [self.settled(value, name) for value in operands]
-        outputs = RULES.get(name, RULES[DEFAULT])(self, eqn, operands)
-        self._remark_vanished(eqn, operands, outputs, seen)
+        outputs = [
+            _one(value) if _is_one(var) else value
+            for value, var in zip(
+                RULES.get(name, RULES[DEFAULT])(self, eqn, operands), eqn.outvars, strict=True
+            )
+        ]
+        if not any(hasattr(open_jaxpr(value), "eqns") for value in eqn.params.values()):
+            self._remark_vanished(eqn, operands, outputs, seen)  # else done inside
         self.recorder.stack.pop()
         self._backward = outside
-        return [
-            _one(value) if _is_one(var) else value
-            for value, var in zip(outputs, eqn.outvars, strict=True)
-        ]
+        return outputs
 
     def settled(self, value: Value, primitive: str) -> Value:
         """The value; what data has chosen of leaves is an activation now, and no weight."""

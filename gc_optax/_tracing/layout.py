@@ -56,6 +56,8 @@ class Layout(NamedTuple):
     chosen: frozenset[int] = frozenset()  # axes of which a constant index chose a part
     picked: frozenset[int] = frozenset()  # axes along which data chose one entry
     mixed: frozenset[int] = frozenset()  # axes that were contracted with data, see `contraction`
+    copies: frozenset[int] = frozenset()  # axes that ran along with the data in the call `call`
+    call: int | None = None
     stopped: bool = False  # whether no gradient flows back to the leaf
     product: bool = False  # whether it was contracted with a constant, and may be an activation
     reduced: frozenset[int] = frozenset()  # axes that were contracted with a constant
@@ -108,19 +110,27 @@ def resized(dim: Dim, size: int) -> Dim:
     return dim if size_of(dim) == size else joined(dim, (), size)
 
 
-def sliced(layout: Layout, d: int, rows: range) -> Layout:
-    """The layout after a slice of one dimension."""
+def shuffled(layout: Layout, dims: Iterable[int]) -> Layout:
+    """The layout where the entries of these dimensions have changed places."""
+    return layout.pick(
+        joined(dim, (), size_of(dim)) if d in dims else dim for d, dim in enumerate(layout.dims)
+    )
+
+
+def sliced(layout: Layout, d: int, rows: range | int) -> Layout:
+    """The layout after a slice of one dimension: the rows, or their number where unknown."""
     dim = layout.dims[d]
-    if len(rows) == size_of(dim) and rows.step == 1:
+    number = rows if isinstance(rows, int) else len(rows)
+    if number == size_of(dim) and (isinstance(rows, int) or rows.step == 1):
         return layout
     axes = layout.axes([d])
     elsewhere = layout.axes(e for e in range(len(layout.dims)) if e != d)
     is_whole = len(dim) == 1 and dim[0].stride == 1 and not axes & elsewhere
-    left = Rows((rows,), size_of(dim)) if is_whole else None
+    left = Rows((rows,), size_of(dim)) if is_whole and isinstance(rows, range) else None
     parts = {(axis, left) for axis in axes}
     kept = {(axis, part) for axis, part in layout.parts if axis not in axes}
     return layout.pick(
-        resized(dim, len(rows)) if e == d else other for e, other in enumerate(layout.dims)
+        resized(dim, number) if e == d else other for e, other in enumerate(layout.dims)
     )._replace(parts=frozenset(kept | parts))
 
 
@@ -234,6 +244,8 @@ def merged(one: Layout, other: Layout) -> Layout:
         one.chosen | other.chosen,
         one.picked | other.picked,
         one.mixed | other.mixed,
+        one.copies | other.copies,
+        one.call if one.call == other.call else None,
         one.stopped and other.stopped,
         one.product and other.product,
         one.reduced | other.reduced,

@@ -20,7 +20,7 @@ def sliced_axes(uses: Sequence[Record], values: Iterable[Value]) -> frozenset[in
         uses: The uses of one leaf.
         values: All values that the outputs of the function depend on.
     """
-    sliced = {axis for use in uses for axis, _ in use.parts}
+    sliced = {axis for use in uses for axis, _ in use.parts if axis in use.axes}
     if not sliced:
         return frozenset()
     sums = _sums_above([use.node for use in uses], values)
@@ -32,13 +32,21 @@ def _is_whole(axis: int, uses: Sequence[Record], sums: dict[Value, set[Value]]) 
     parts = {use: dict(use.parts)[axis] for use in uses if axis in dict(use.parts)}
     if None in parts.values():
         return False
-    for use in parts:
-        if not any(
-            _are_all(rows for other, rows in parts.items() if total in sums[other.node])
-            for total in sums[use.node]
-        ):
-            return False
-    return True
+
+    def completes(total: Value, use: Record) -> bool:
+        """Whether the parts that are added in `total`, for the same outputs, make up the axis."""
+        return _are_all(
+            rows
+            for other, rows in parts.items()
+            if total in sums[other.node] and _outputs(axis, other) == _outputs(axis, use)
+        )
+
+    return all(any(completes(total, use) for total in sums[use.node]) for use in parts)
+
+
+def _outputs(axis: int, use: Record) -> tuple:
+    """Where the outputs of a use come from, and which parts of the other axes take part."""
+    return use.outputs, frozenset(part for part in use.parts if part[0] != axis)
 
 
 def _are_all(parts: Iterable[Rows | None]) -> bool:

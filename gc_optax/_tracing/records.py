@@ -7,10 +7,13 @@ from typing import Any, Literal
 
 from jax.extend.source_info_util import summarize
 
-from gc_optax._tracing.layout import Rows
+from gc_optax._tracing.layout import Dim, Rows
 from gc_optax._tracing.values import Evidence, Value
 
 RecordKind = Literal["dense", "conv", "lookup", "mixed", "unknown", "remark"]
+
+BLOCKING = ("chosen among activations", "multiplied with activations")
+"""Remarks of which a layer by other means, or another role of the leaf, may be the reason."""
 
 REMATERIALIZED = "rematted_computation"
 """What JAX calls the part of a backward pass in which a checkpoint runs forward again."""
@@ -30,11 +33,24 @@ class Record:
     present: frozenset[int] = frozenset()  # all axes that went into the contracted array
     partial: frozenset[int] = frozenset()  # axes contracted in part only
     parts: frozenset[tuple[int, Rows | None]] = frozenset()  # slices of axes, see `parts`
+    outputs: tuple[Dim, ...] = ()  # where the other dimensions come from
     product: bool = False  # contracted with another weight or a constant on the way
     stopped: bool = False  # no gradient flows back from here
     direct: bool = True  # of a remark: whether the leaf itself met the data, not what it gave
     groups: int | None = None  # of a convolution
     text: str = ""  # for "unknown" the primitive, for "remark" what was done
+
+    @property
+    def blocks(self) -> bool:
+        """Whether the leaf itself met data in a way that a layer's weights do not."""
+        return (
+            self.kind == "remark"
+            and self.direct
+            and bool(self.axes)
+            and self.evidence == Evidence.ARGUMENT
+            and self.text in BLOCKING
+            and not self.is_backward
+        )
 
     @property
     def is_use(self) -> bool:
@@ -76,6 +92,11 @@ class Recorder:
     def __init__(self):
         self.records: list[Record] = []
         self.stack: list[Any] = []
+
+    @property
+    def call(self) -> int | None:
+        """Identifies the call that the current equation stands in; None outside of any."""
+        return id(self.stack[-2]) if len(self.stack) > 1 else None
 
     def place(self) -> tuple[Any, ...]:
         """The equations that we are in, outermost first."""
@@ -132,6 +153,7 @@ class Recorder:
         kept: frozenset[int] | None = None,
         batch: frozenset[int] = frozenset(),
         groups: int | None = None,
+        outputs: tuple[Dim, ...] = (),
         stack: tuple[Any, ...] = (),
     ) -> None:
         """Records that axes of a leaf were contracted; those still in `kept` only in part."""
@@ -148,7 +170,8 @@ class Recorder:
             batch=(batch | layout.picked) - axes,
             present=layout.axes().union(layout.reduced, *on_edges),
             partial=axes & (layout.chosen | (layout.axes() if kept is None else kept)),
-            parts=frozenset(part for part in layout.parts if part[0] in axes),
+            parts=layout.parts,
+            outputs=outputs,
             product=product,
             stopped=layout.stopped,
             groups=groups,

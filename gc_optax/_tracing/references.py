@@ -67,28 +67,37 @@ def _read(
             gradient=content.gradient,
             sources=[(value, MAIN) for value in (content, *indices) if not value.is_constant],
         )
-    kept = _kept_dimensions(eqn, first)
+    kept = _kept_rows(eqn, first)
     if kept is None:
         return hide([content, *indices], "get")
     gone = [d for d in range(len(shape_of(eqn.invars[0]))) if d not in kept]
     by_data = any(index.activation for index in indices)
 
     def read(layout: Layout) -> Layout:
-        dims = [lay.resized(layout.dims[d], size) for d, size in zip(kept, shape, strict=True)]
-        return layout.choose(dims, gone, by_data)
+        for d, part in kept.items():
+            layout = lay.sliced(layout, d, part)
+        return layout.choose([layout.dims[d] for d in kept], gone, by_data)
 
     return chosen(interpreter, content, indices, read)
 
 
-def _kept_dimensions(eqn, first: int) -> list[int] | None:
-    """The dimensions that the indexer of a read keeps; None where it is not of a known form."""
+def _kept_rows(eqn, first: int) -> dict[int, range | int] | None:
+    """For each dimension that the indexer of a read keeps, the rows, or how many where unknown.
+
+    None where the indexer is not of a known form.
+    """
     try:
         (indexer,) = jax.tree.unflatten(eqn.params["tree"], eqn.invars[first:])
         indices = indexer.indices
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
-    kept = [d for d, index in enumerate(indices) if hasattr(index, "size")
-            and hasattr(index, "start")]  # fmt: skip
+    kept: dict[int, range | int] = {}
+    for d, index in enumerate(indices):
+        if hasattr(index, "size") and hasattr(index, "start"):
+            start, stride = index.start, getattr(index, "stride", 1)
+            is_known = isinstance(start, int) and isinstance(stride, int)
+            rows = range(start, start + index.size * stride, stride) if is_known else index.size
+            kept[d] = rows
     return kept if len(kept) == len(shape_of(eqn.outvars[0])) else None
 
 

@@ -20,7 +20,7 @@ from gc_optax._tracing.interpreter import (
     shape_of,
 )
 from gc_optax._tracing.layout import Layout
-from gc_optax._tracing.values import Value
+from gc_optax._tracing.values import Value, merge
 
 MOVES = ("broadcast_in_dim", "reshape", "squeeze", "transpose", "optimization_barrier", "copy",
          "sharding_constraint", "reshard")  # fmt: skip
@@ -92,9 +92,14 @@ def _slice(layout, eqn):
     return _sliced(layout, list(map(range, starts, limits, strides)))
 
 
-@carries("rev", "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
-def _along_a_dimension(layout, eqn):
-    return layout
+@carries("rev")
+def _rev(layout, eqn):
+    return lay.shuffled(layout, eqn.params["dimensions"])
+
+
+@carries("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
+def _cumulative(layout, eqn):
+    return lay.shuffled(layout, [eqn.params["axis"]])
 
 
 @carries("reduce_sum")
@@ -128,7 +133,11 @@ def _split(interpreter: Interpreter, eqn, operands):
 def _sort(interpreter: Interpreter, eqn, operands):
     if any(value.is_data for value in operands):
         return interpreter.mix(eqn, operands, "sorted with activations")
-    return list(operands)
+    shape, dimension = shape_of(eqn.outvars[0]), eqn.params["dimension"]
+    # Where each entry goes, and the order that comes out, depends on all keys.
+    output = merge(operands, shape, "sort")
+    output = output.map(lambda layout: lay.shuffled(layout, [dimension]), "sort")
+    return [output for _ in eqn.outvars]
 
 
 @rule("pad")

@@ -63,17 +63,20 @@ def verdict(shape: Sequence[int], records: Sequence[Record], levels: dict[Value,
         return alone("empty")
     if len(shape) < 2:
         return alone(seen or "rank below 2")
-    if at_kind("lookup"):
+    if lookups := at_kind("lookup"):
         tied = ", also contracted (tied)" if uses else ""
-        return alone(f"embedding lookup{tied}")
+        return alone(f"{lookups[0].text or 'embedding lookup'}{tied}")
     if unknown := at_kind("unknown"):
-        return alone(f"layout lost in `{unknown[0].text}`, before the use {_at(unknown[:1])}")
+        return alone(_not_followed(unknown[0]))
     if only_backward:
         return alone("used in a backward pass only")
     if mixed := at_kind("mixed"):
-        return alone(f"mixed by data with the layer's own input, {_at(mixed[:1])}")
+        text = mixed[0].text or "mixed by data with the layer's own input"
+        return alone(f"{text}, {_at(mixed[:1])}")
     if not uses:
         return alone(seen or "no use found")
+    if also := [r for r in records if r.blocks and levels.get(r.node, 0) == MAIN]:
+        return alone(f"contracted, and {also[0].text}, {_at(also[:1])}")
     if any(use.partial for use in uses) or sliced_axes(uses, levels):
         text = f"conflicting uses: an axis is contracted in part only, {_places(uses, shape)}"
         return alone(text, text)
@@ -98,6 +101,13 @@ def verdict(shape: Sequence[int], records: Sequence[Record], levels: dict[Value,
             rank=len(shape),
         )
     )
+
+
+def _not_followed(record: Record) -> str:
+    primitive = record.stack[-1].primitive.name if record.stack else ""
+    if primitive == record.text:
+        return f"meets data in `{primitive}`, which is not followed, {_at([record])}"
+    return f"layout lost in `{record.text}`, before the use {_at([record])}"
 
 
 def _decisive(records: Sequence[Record], levels: dict[Value, int]) -> list[Record]:
