@@ -13,7 +13,7 @@ from flax import nnx
 
 import gc_optax
 from benchmarks.zoo import tables, verdicts
-from benchmarks.zoo.case import NO_ORACLE, UNUSED, Right
+from benchmarks.zoo.case import ALONE, NO_ORACLE, UNUSED, Right
 from benchmarks.zoo.models import haiku_nets, linen_layers, nnx_layers
 from benchmarks.zoo.oracles import equinox, haiku, linen
 from benchmarks.zoo.oracles import nnx as nnx_oracle
@@ -106,8 +106,8 @@ def test_verdicts_see_what_is_wrong(came, trace, names):
 def test_claims_on_what_is_not_known_or_not_used_are_never_right():
     assert verdicts.by_trace(FanIn((0,)), (7, 3), NO_ORACLE) == "no oracle"
     assert verdicts.by_trace(FanIn((0,)), (7, 3), Right((), UNUSED)) == "wrong"
-    assert verdicts.by_trace(FanIn(()), (7, 3), Right((0,), "noise", True)) == "right"
-    assert verdicts.by_trace(FanIn((1,)), (7, 3), Right((0,), "noise", True)) == "wrong"
+    assert verdicts.by_trace(FanIn(()), (7, 3), Right((0,), "noise", ALONE)) == "right"
+    assert verdicts.by_trace(FanIn((1,)), (7, 3), Right((0,), "noise", ALONE)) == "wrong"
 
 
 def test_a_wrong_tree_is_flagged_with_its_leaf(monkeypatch):

@@ -94,7 +94,9 @@ def main() -> None:
     content = written(options.output)
     for name in modules(options.modules):
         print(name)
+        wide = jax.config.jax_enable_x64
         result = run_module(name, options.entry, options.verbose)
+        jax.config.update("jax_enable_x64", wide)  # a package may switch it on for its own
         if isinstance(result, str):
             print(f"  skipped: {result}")
             if name not in content["packages"]:
