@@ -5,6 +5,7 @@ import warnings
 
 import jax
 
+from gc_optax._fan_in import fan_in_size
 from gc_optax._names import fan_in_by_name
 from gc_optax._trees import PyTree, leaf_name
 
@@ -22,7 +23,7 @@ def warn_of_guesses(params: PyTree) -> None:
     guesses = [
         f"{leaf_name(path, leaf)} over {_axes(spec.axes)}"
         for (path, leaf), spec in zip(leaves, specs, strict=True)
-        if spec.guess and spec.axes
+        if spec.guess and fan_in_size(spec.axes, leaf.shape) > 1
     ]
     if not guesses:
         return

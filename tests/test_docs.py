@@ -20,8 +20,8 @@ from gc_optax import (
     _names,
     _selection,
     _summary,
-    _trace,
 )
+from gc_optax._tracing import trace
 from gc_optax.experiments import main
 from gc_optax.experiments._arguments import parser
 from gc_optax.experiments._protocols import PROTOCOLS
@@ -49,7 +49,7 @@ MODULES = [
     _names,
     _selection,
     _summary,
-    _trace,
+    trace,
 ]
 
 pytestmark = pytest.mark.usefixtures("default_promotion")

@@ -102,7 +102,7 @@ def trained(transformation, params, steps=5) -> Any:
 def params():
     keys = jax.random.split(jax.random.key(0))
     return {
-        "conv1": {"kernel": jax.random.normal(keys[0], (3, 3, 2, 4))},
+        "conv1": {"kernel": jax.random.normal(keys[0], (3, 3, 2, 4)), "bias": jnp.zeros(4)},
         "head": {"kernel": jax.random.normal(keys[1], (6, 3)), "bias": jnp.zeros(3)},
     }
 

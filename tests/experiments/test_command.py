@@ -9,12 +9,15 @@ import subprocess
 import sys
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gc_optax import FanIn
 from gc_optax.experiments import _training as training
 from gc_optax.experiments import main
 from gc_optax.experiments._config import Config
+from gc_optax.experiments._inspect import _differences
 from gc_optax.experiments._protocols import PROTOCOLS
 from gc_optax.models import MODELS
 
@@ -412,7 +415,19 @@ def test_inspect_shows_every_kernel_centralized_over_its_fan_in_and_nothing_else
         else:
             expected = ", ".join(map(str, range(len(sizes) - 1)))
         assert axes == expected, path
-    assert ("by name they differ here" in out) == (model == "gpt")
+    assert "Axes by trace; by name they are the same." in out
+
+
+def test_inspect_lists_the_leaves_that_names_have_otherwise():
+    params = {"layer": jnp.ones((2, 3)), "kernels": jnp.ones((2, 3, 1, 4))}
+    traced = {"layer": FanIn((0,)), "kernels": FanIn((1,), "dense")}
+    named = {"layer": FanIn((0,)), "kernels": FanIn((0, 1, 2), "a guess: conv")}
+    assert _differences(params, traced, named) == (
+        "Axes by trace; by name they differ here:\n"
+        "  kernels: traced (1,), by name (0, 1, 2) (a guess: conv)"
+    )
+    same = {**named, "kernels": FanIn((1, 2), "dense")}
+    assert _differences(params, traced, same) == "Axes by trace; by name they are the same."
 
 
 def test_inspect_names_the_networks_it_knows(capsys):
