@@ -185,7 +185,7 @@ def test_unknown_primitive_that_meets_data_is_named():
 
     spec = gc_optax.fan_in_by_trace(solve, f32(4, 4), f32(4, 3))
     assert spec.axes == ()
-    assert "layout lost in `triangular_solve`" in spec.reason
+    assert "meets data in `triangular_solve`, which is not followed" in spec.reason
 
 
 def test_number_from_an_unknown_primitive_may_scale_a_weight():

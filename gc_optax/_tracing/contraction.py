@@ -95,6 +95,8 @@ def _is_gain(weight: Value, leaf: int, contracted: Dims, batch: Dims) -> bool:
     It is repeated where the other has axes: among what is summed over, or over all outputs.
     """
     layout = weight.layouts[leaf]
+    if not any(map(layout.is_broadcast, range(len(layout.dims)))):
+        return False
     free = [d for d in range(len(layout.dims)) if d not in contracted and d not in batch]
     if any(map(layout.is_broadcast, free)) and not any(
         other.axes(free) for other in weight.layouts.values()
@@ -148,7 +150,11 @@ def contract_pending(
         outputs = layout.axes(free) - layout.picked
         if layout.mixed and not layout.picked:
             recorder = interpreter.recorder
-            if axes & layout.copies and layout.call is not None and layout.call == recorder.call:
+            if (
+                axes
+                and layout.site is not None
+                and layout.site.is_expression_of(recorder.stack[-1])
+            ):
                 text = "summed over in two steps of one product"
                 recorder.record(leaf, "mixed", node, node.evidence, axes=axes, text=text)
             own = [d for d in range(len(layout.dims)) if layout.axes([d]) - layout.copies]

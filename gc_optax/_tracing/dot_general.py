@@ -6,6 +6,7 @@ from gc_optax._tracing.contraction import as_data, contract, contract_pending
 from gc_optax._tracing.indexing import selected
 from gc_optax._tracing.interpreter import LINEAR, Interpreter, rule, shape_of
 from gc_optax._tracing.layout import Layout
+from gc_optax._tracing.records import Site
 from gc_optax._tracing.values import (
     MAIN,
     ContractionEdge,
@@ -64,8 +65,8 @@ def _dot_general(interpreter: Interpreter, eqn, operands):
         for side, other in ((left, right), (right, left)):
             # Which outputs are taken says nothing of the layer that they come from.
             if is_pending(side.value) and not _chooses(other):
-                if _is_chosen(side.value) and _is_chosen(other.value):
-                    interpreter.settled(side.value, "dot_general")  # two factors, or two rows
+                if _has_outputs(side) and _has_outputs(other):  # two factors of a low-rank product
+                    interpreter.recorder.remark(side.value, "multiplied with another", output)
                     continue
                 contract_pending(
                     interpreter,
@@ -77,13 +78,29 @@ def _dot_general(interpreter: Interpreter, eqn, operands):
                     side.batch,
                 )
         return [output]
+    for side, other in ((left, right), (right, left)):
+        if other.value.is_weight and _has_outputs(side):
+            # A low-rank product that data has chosen one factor of, or an activation.
+            (output,) = interpreter.activations(eqn, operands)
+            for leaf, layout in other.value.layouts.items():
+                text = "multiplied with a weight that data has chosen"
+                axes = layout.axes(other.contracted)
+                interpreter.recorder.record(
+                    leaf, "mixed", output, output.evidence, axes=axes, text=text
+                )
+            interpreter.recorder.remark(side.value, "multiplied with another weight", output)
+            return [output]
     for side in (left, right):
         side.value = interpreter.settled(side.value, "dot_general")
     return [_product(interpreter, eqn, left, right)]
 
 
-def _is_chosen(value: Value) -> bool:
-    return any(layout.picked or layout.updated for layout in value.layouts.values())
+def _has_outputs(side: Side) -> bool:
+    """Whether data has chosen whole kernels here, whose outputs are not what is summed over."""
+    return is_pending(side.value) and any(
+        (layout.picked or layout.updated) and layout.axes(side.free) - layout.picked
+        for layout in side.value.layouts.values()
+    )
 
 
 def _chooses(side: Side) -> bool:
@@ -126,10 +143,14 @@ def _product(interpreter: Interpreter, eqn, left: Side, right: Side) -> Value:
             continue
         if other.as_data > side.value.own_evidence:
             _use(interpreter, output, side, other)
-            if side.value.is_weight and evidence == Evidence.ARGUMENT:
-                output.layouts = _mixed(side, other, interpreter.recorder.call)
-            elif side.value.is_weight and other.value.is_constant:
-                output.layouts = _times_constant(side, other)
+            for leaf, layout in other.value.layouts.items():
+                if layout.replicated:  # the rows that constants have chosen are the layer's input
+                    interpreter.recorder.record(leaf, "lookup", output, evidence)
+            if side.value.is_weight:
+                layouts = _mixed(side, other, eqn)
+                if other.value.is_constant and not layouts:
+                    layouts = _times_constant(side, other)
+                output.layouts = layouts
         elif side.value.is_weight:
             interpreter.recorder.remark(side.value, "repeated among activations", output)
     return output
@@ -157,11 +178,10 @@ def _use(interpreter: Interpreter, output: Value, side: Side, other: Side) -> No
     )
 
 
-def _mixed(side: Side, other: Side, call: int | None) -> dict[int, Layout]:
+def _mixed(side: Side, other: Side, eqn) -> dict[int, Layout]:
     """The leaves of which data may have made a weighted sum of whole kernels.
 
-    A product of three arrays is made of two such steps. What ran along with the data in the first
-    may be summed over in the second.
+    A product of three arrays is made of two such steps.
     """
     layouts = {}
     for leaf, layout in side.value.layouts.items():
@@ -173,7 +193,7 @@ def _mixed(side: Side, other: Side, call: int | None) -> dict[int, Layout]:
             len(product.axes() - axes) > 1
         ):
             copies = layout.axes(side.batch)
-            layouts[leaf] = product._replace(mixed=axes, copies=copies, call=call)
+            layouts[leaf] = product._replace(mixed=axes, copies=copies, site=Site(eqn))
     return layouts
 
 

@@ -44,7 +44,13 @@ LINEAR.update(["convert_element_type", "neg", *PHRASES])
 @rule(*UNARY, *BINARY)
 def _elementwise(interpreter: Interpreter, eqn, operands):
     phrase = f"combined with activations by `{eqn.primitive.name}`"
-    return [interpreter.combine(eqn, operands, phrase)]
+    output = interpreter.combine(eqn, operands, phrase)
+    if output.activation and eqn.primitive.name not in LINEAR:
+        # What has passed a nonlinearity was no weight: its use has been recorded.
+        output.layouts = {
+            leaf: layout for leaf, layout in output.layouts.items() if not layout.product
+        }
+    return [output]
 
 
 @rule("mul", "div")

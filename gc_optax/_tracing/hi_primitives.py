@@ -5,11 +5,12 @@ from typing import Any
 import jax
 
 from gc_optax._tracing.control_flow import unknown
-from gc_optax._tracing.interpreter import ALWAYS, Interpreter, rule
+from gc_optax._tracing.interpreter import ALWAYS, LINEAR, Interpreter, rule
 from gc_optax._tracing.references import content_of
 from gc_optax._tracing.values import Reference, Value
 
 ALWAYS.add("call_hi_primitive")
+LINEAR.add("call_hi_primitive")
 
 
 @rule("call_hi_primitive")

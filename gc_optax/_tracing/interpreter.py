@@ -101,15 +101,14 @@ class Interpreter:
         name = eqn.primitive.name
         if name in KEY_PRIMITIVES:
             return [constant(var, Evidence.MADE, noise=True) for var in eqn.outvars]
-        if any(value.has_leaves for value in operands):
+        is_activation = False
+        for value in operands:
+            if value.layouts or value.unknown or type(value) is Reference:
+                return self._apply_rule(eqn, operands)
+            is_activation = is_activation or value.activation
+        if name in ALWAYS or (name not in RULES and _may_hold_data(eqn, operands)):
             return self._apply_rule(eqn, operands)
-        if name in ALWAYS or any(isinstance(value, Reference) for value in operands):
-            return self._apply_rule(eqn, operands)
-        if name not in RULES and _may_hold_data(eqn, operands):
-            return self._apply_rule(eqn, operands)
-        if any(value.activation for value in operands):
-            return self.activations(eqn, operands)
-        return constant_outputs(eqn, operands)
+        return (self.activations if is_activation else constant_outputs)(eqn, operands)
 
     def _apply_rule(self, eqn, operands: list[Value]) -> list[Value]:
         name = eqn.primitive.name
@@ -160,12 +159,18 @@ class Interpreter:
     ) -> list[Value]:
         """Outputs that a layer gives, or that depend on what one gives."""
         if evidence is None:
-            evidence = max(combined_evidence(operands)[0], Evidence.MADE)
+            evidence = Evidence.ARGUMENT
+            if not any(value.is_data for value in operands):
+                evidence = max(combined_evidence(operands)[0], Evidence.MADE)
         name = eqn.primitive.name
-        splat = name in SPLAT_PRESERVING and all(value.splat for value in operands)
-        gradient = any(value.gradient for value in operands) or is_backward([eqn], self._backward)
+        splat, gradient, tracked = name in SPLAT_PRESERVING, False, name in STARTS
+        for value in operands:
+            splat = splat and value.splat
+            gradient = gradient or value.gradient
+            tracked = tracked or bool(value.one_hot or value.outer)
+        gradient = gradient or is_backward([eqn], self._backward)
         one_hot, outer = frozenset(), ()
-        if name in STARTS or any(value.one_hot or value.outer for value in operands):
+        if tracked:
             one_hot, outer = chosen_dimensions(eqn, operands), outer_product(eqn, operands)
         return [
             activation(
@@ -201,7 +206,7 @@ class Interpreter:
         if is_activation:
             for value in operands:
                 if value.is_weight:
-                    self.recorder.remark(value, phrase, output)
+                    self.recorder.remark(value, phrase, output, direct=not output.is_data)
         return output
 
 
@@ -237,7 +242,7 @@ def constant_outputs(eqn, operands: Sequence[Value]) -> list[Value]:
 
 def literal(number) -> Value:
     """A number of the program."""
-    return Value(splat=True, array=closed_array(number))
+    return Value(splat=True, array=lambda: closed_array(number))
 
 
 def closed_over(array) -> Value:

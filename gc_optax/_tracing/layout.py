@@ -56,8 +56,8 @@ class Layout(NamedTuple):
     chosen: frozenset[int] = frozenset()  # axes of which a constant index chose a part
     picked: frozenset[int] = frozenset()  # axes along which data chose one entry
     mixed: frozenset[int] = frozenset()  # axes that were contracted with data, see `contraction`
-    copies: frozenset[int] = frozenset()  # axes that ran along with the data in the call `call`
-    call: int | None = None
+    copies: frozenset[int] = frozenset()  # axes that ran along with that data
+    site: Any = None  # the equation of that contraction
     stopped: bool = False  # whether no gradient flows back to the leaf
     product: bool = False  # whether it was contracted with a constant, and may be an activation
     reduced: frozenset[int] = frozenset()  # axes that were contracted with a constant
@@ -77,7 +77,10 @@ class Layout(NamedTuple):
 
     def is_broadcast(self, d: int) -> bool:
         """Whether the leaf is repeated along the dimension."""
-        return any(piece.is_broadcast for piece in self.dims[d])
+        for axes, size, stride in self.dims[d]:  # noqa: SIM110 (a generator is slower, and it is hot)
+            if not axes and stride is None and size > 1:
+                return True
+        return False
 
     def pick(self, dims: Iterable[Dim]) -> "Layout":
         return self._replace(dims=tuple(dims))
@@ -245,7 +248,7 @@ def merged(one: Layout, other: Layout) -> Layout:
         one.picked | other.picked,
         one.mixed | other.mixed,
         one.copies | other.copies,
-        one.call if one.call == other.call else None,
+        one.site if one.site is other.site else None,
         one.stopped and other.stopped,
         one.product and other.product,
         one.reduced | other.reduced,

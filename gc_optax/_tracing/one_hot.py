@@ -81,7 +81,9 @@ def outer_product(eqn, operands: Sequence[Value]) -> tuple[frozenset[int], ...]:
     if name == "reshape" and operands[0].outer:
         shapes = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
         return tuple(_overlapping(dims, *shapes) for dims in operands[0].outer)
-    if name not in ("dot_general", "mul") or not all(value.is_data for value in operands):
+    if name not in ("dot_general", "mul") or any(value.splat for value in operands):
+        return ()
+    if not all(value.activation or value.is_constant for value in operands):
         return ()
     if name == "mul":
         sizes = zip(*(atom.aval.shape for atom in eqn.invars), strict=False)

@@ -86,17 +86,23 @@ def is_backward(stack: Sequence[Any], backward: bool = False) -> bool:
     return backward
 
 
+class Site:
+    """Where in the source an equation comes from. Compared by identity, which is cheap."""
+
+    def __init__(self, eqn: Any):
+        self._eqn = eqn
+
+    def is_expression_of(self, eqn: Any) -> bool:
+        """Whether both equations come from the same expression, such as one `einsum` of three."""
+        return summarize(self._eqn.source_info) == summarize(eqn.source_info)
+
+
 class Recorder:
     """Keeps the records, and where in the program the interpreter is."""
 
     def __init__(self):
         self.records: list[Record] = []
         self.stack: list[Any] = []
-
-    @property
-    def call(self) -> int | None:
-        """Identifies the call that the current equation stands in; None outside of any."""
-        return id(self.stack[-2]) if len(self.stack) > 1 else None
 
     def place(self) -> tuple[Any, ...]:
         """The equations that we are in, outermost first."""
@@ -114,17 +120,19 @@ class Recorder:
         """Records a sighting, here unless `stack` says where; `node` is what came out of it."""
         self.records.append(Record(leaf, kind, stack or self.place(), node, evidence, **details))
 
-    def remark(self, value: Value, phrase: str, node: Value, evidence: Evidence | None = None):
-        """Records of each leaf in `value` that this was done to it, where it met data as it is.
+    def remark(self, value: Value, phrase: str, node: Value, direct: bool = True) -> None:
+        """Records of each leaf in `value` that this was done to it.
 
-        Leaves of which data has chosen a part were looked up.
+        Leaves of which data has chosen a part were looked up. `direct` says whether the leaf itself
+        becomes part of an activation here.
         """
-        evidence = node.evidence if evidence is None else evidence
-        direct = not value.activation
-        for leaf in value.unknown:
-            self.record(leaf, "remark", node, evidence, text=phrase, direct=direct)
+        evidence = node.evidence
+        direct = direct and not value.activation
+        for leaf, primitive in value.unknown.items():
+            text = f"{phrase} after `{primitive}`"
+            self.record(leaf, "remark", node, evidence, text=text, direct=direct)
         for leaf, layout in value.layouts.items():
-            if layout.picked:
+            if layout.picked or (layout.replicated and value.activation):
                 self.record(leaf, "lookup", node, evidence, stopped=layout.stopped)
             elif not layout.mixed:
                 self.record(

@@ -6,11 +6,13 @@ import jax
 
 from gc_optax._tracing import layout as lay
 from gc_optax._tracing.indexing import chosen
-from gc_optax._tracing.interpreter import ALWAYS, Interpreter, rule, shape_of
+from gc_optax._tracing.interpreter import ALWAYS, LINEAR, Interpreter, rule, shape_of
 from gc_optax._tracing.layout import Layout
 from gc_optax._tracing.values import MAIN, Evidence, Reference, Value, hide, merge
 
-ALWAYS.update(["addupdate", "freeze", "get", "new_ref", "ref_get", "ref_set", "swap"])
+STATE = ("addupdate", "freeze", "get", "new_ref", "swap")
+ALWAYS.update(STATE)
+LINEAR.update(STATE)
 
 
 @rule("new_ref")

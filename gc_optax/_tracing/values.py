@@ -161,7 +161,7 @@ def is_pending(value: Value) -> bool:
     """
     return value.activation and (
         (value.is_data and value.has_leaves)
-        or any(layout.picked or layout.updated for layout in value.layouts.values())
+        or any(layout.picked or layout.updated or layout.mixed for layout in value.layouts.values())
     )
 
 
