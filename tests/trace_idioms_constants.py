@@ -31,7 +31,7 @@ def _(p, x):
 
 @idiom("a spectral norm by power iteration", MLP, f32(16, 4), **LAYERS)
 def _(p, x):
-    u = jnp.ones(4)
+    u, v = jnp.ones(4), jnp.ones(8)
     for _ in range(2):
         v = p["a"].T @ u / jnp.linalg.norm(p["a"].T @ u)
         u = p["a"] @ v / jnp.linalg.norm(p["a"] @ v)

@@ -82,3 +82,17 @@ def _(p, x):
 @idiom("a one-hot board", {"w": (3, 4, 6)}, jax.ShapeDtypeStruct((2, 9), jnp.int32), w=conv(0, 1))
 def _(p, board):
     return conv1d(jax.nn.one_hot(board, 4), p["w"])
+
+
+@idiom(
+    "a convolution with noise for each image",
+    {"w": (3, 8, 6)},
+    f32(5, 9, 8),
+    jax.random.key(0),
+    w=conv(0, 1),
+)
+def _(p, x, key):
+    def one(x, key):
+        return conv1d(x[None], p["w"] + jax.random.normal(key, (3, 8, 6)))[0]
+
+    return jax.vmap(one)(x, jax.random.split(key, 5))

@@ -132,11 +132,6 @@ def _(p, x):
     return x @ jax.scipy.linalg.block_diag(p["a"], p["b"])
 
 
-@idiom("blocks of a diagonal from one leaf", {"w": (2, 4, 3)}, ROWS, w=stacked(1, batch=(0,)))
-def _(p, x):
-    return x @ jax.scipy.linalg.block_diag(*p["w"])
-
-
 @idiom("blocks of a diagonal, written in a loop", {"w": (2, 4, 3)}, ROWS, w=stacked(1, batch=(0,)))
 def _(p, x):
     def write(i, kernel):

@@ -219,3 +219,19 @@ def _(p, x, actions):
 def _(p, x):
     shape = jax.ShapeDtypeStruct((5, 6), jnp.float32)
     return jax.pure_callback(np.tanh, shape, x @ p["w"]) @ p["v"]
+
+
+@idiom("attention of heads with wide values",
+       {**dict.fromkeys("qk", (8, 2, 4)), "v": (8, 2, 16), "o": (2, 16, 2)},
+       f32(2, 50, 8), q=(0,), k=(0,), v=(0,))  # fmt: skip
+def _(p, x):
+    # The product of three takes `o` in two steps, since that is the shortest way.
+    q, k, v = (jnp.einsum("bni,ihd->bnhd", x, p[name]) for name in "qkv")
+    weights = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k))
+    return jnp.einsum("bhqk,bkhd,hdo->bqo", weights, v, p["o"])
+
+
+@idiom("powers of a graph, product of three", {"w": (3, 8, 6)}, ROWS, f32(3, 5, 5))
+def _(p, x, powers):
+    # The shortest way sums over inputs first and over powers later, in a product of its own.
+    return jnp.einsum("knm,mi,kio->no", powers, x, p["w"])

@@ -1,4 +1,4 @@
-"""Poles of state spaces, scopes, what is used and is no layer, and shards."""
+"""Diagonals, poles of state spaces, scopes, what is used and is no layer, and shards."""
 
 import jax
 import jax.numpy as jnp
@@ -128,3 +128,42 @@ def _(p, x):
     return jax.shard_map(layer, mesh=MESH, in_specs=(P(None, "d"), P("d")), out_specs=P("d"))(
         p["w"], x
     )
+
+
+@idiom("poles at times of an argument", {"c": (6, 8), "poles": (6, 8)}, f32(2, 6, 20), f32(20),
+       c=stacked(1, batch=(0,)))  # fmt: skip
+def _(p, u, times):
+    return states(p, u, times)
+
+
+@idiom("a diagonal from a row", {"d": (3, 8)}, ROWS)
+def _(p, x):
+    return x @ jnp.diag(p["d"][0])
+
+
+@idiom("diagonals in a scan", {"d": (3, 8)}, ROWS)
+def _(p, x):
+    return lax.scan(lambda h, d: (jnp.tanh(h @ jnp.diag(d)), None), x, p["d"])[0]
+
+
+@idiom("diagonals for a batch", {"d": (3, 8)}, f32(3, 5, 8))
+def _(p, x):
+    return jax.vmap(lambda x, d: x @ jnp.diag(d))(x, p["d"])
+
+
+@idiom("a diagonal by an identity", {"d": (8, 1)}, ROWS)
+def _(p, x):
+    return x @ (jnp.eye(8) * p["d"])
+
+
+@idiom("singular values by a diagonal", {"u": (8, 4), "s": (2, 4), "v": (4, 6)}, ROWS,
+       u=(0,), v=(0,))  # fmt: skip
+def _(p, x):
+    return x @ p["u"] @ jnp.diag(p["s"][0]) @ p["v"]
+
+
+@idiom("Householder reflections", {"v": (3, 8)}, ROWS)
+def _(p, x):
+    for v in p["v"]:
+        x = x - 2 * jnp.outer(x @ v, v) / (v @ v)
+    return x

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ref import addupdate, swap
 
 from tests.trace_idioms_registry import INDEX, ROWS, f32, idiom, stacked
 
@@ -53,7 +54,7 @@ def _(p, x):
 @reference("`addupdate` of a reference", TWO, ROWS, **BOTH)
 def _(p, x):
     ref = jax.new_ref(jnp.zeros((5, 6)))
-    jax.ref.addupdate(ref, ..., x @ p["w"])
+    addupdate(ref, ..., x @ p["w"])
     return ref[...] @ p["v"]
 
 
@@ -122,7 +123,7 @@ def _(p, x):
 @reference("a weight that is swapped out of a reference", {"w": (8, 6)}, ROWS, w=(0,))
 def _(p, x):
     ref = jax.new_ref(p["w"])
-    old = jax.ref.swap(ref, ..., jnp.zeros((8, 6)))
+    old = swap(ref, ..., jnp.zeros((8, 6)))
     return x @ old + x @ ref[...]
 
 

@@ -33,9 +33,9 @@ def idiom(
     name: str,
     shapes: dict[str, tuple[int, ...]],
     *args: Any,
-    conflict: bool = False,
-    unused: tuple[str, ...] = (),
-    remat: bool = True,
+    conflict: Any = False,  # `Any`, since a dict of what is right is often given as `**layers`
+    unused: Any = (),
+    remat: Any = True,
     **right: FanIn | tuple[int, ...],
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers an idiom; axes stand for a dense layer, and what is not named is left alone."""

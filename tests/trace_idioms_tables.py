@@ -221,3 +221,20 @@ def _(p, x, i):
 @idiom("a window of rows", {"w": (8, 6)}, f32(5, 3), INDEX)
 def _(p, x, i):
     return x @ lax.dynamic_slice(p["w"], (i, 0), (3, 6))
+
+
+@idiom("chosen low rank, multiplied first", {"a": (4, 8, 2), "b": (4, 2, 6)}, ROWS, INDEX)
+def _(p, x, i):
+    return x @ (p["a"][i] @ p["b"][i])
+
+
+@idiom("kernels of a basis for each type of edge", {"v": (2, 8, 6), "c": (3, 2)}, ROWS, INDICES)
+def _(p, x, i):
+    kernels = jnp.einsum("tb,bio->tio", p["c"], p["v"])
+    return jnp.einsum("ei,eio->eo", x, kernels[i])
+
+
+@idiom("a shared kernel before a chosen one, multiplied first", {"a": (8, 8), "b": (4, 8, 6)},
+       ROWS, INDEX)  # fmt: skip
+def _(p, x, i):
+    return x @ (p["a"] @ p["b"][i])
