@@ -80,7 +80,7 @@ def contract(
             weight,
             evidence,
             axes,
-            leaf in in_product or layout.product,
+            "another parameter" if leaf in in_product else "a constant" if layout.product else "",
             kept=outputs,
             batch=layout.axes(batch) if batch_axes is None else batch_axes[leaf],
             groups=groups,

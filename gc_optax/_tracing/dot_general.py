@@ -143,9 +143,6 @@ def _product(interpreter: Interpreter, eqn, left: Side, right: Side) -> Value:
             continue
         if other.as_data > side.value.own_evidence:
             _use(interpreter, output, side, other)
-            for leaf, layout in other.value.layouts.items():
-                if layout.replicated:  # the rows that constants have chosen are the layer's input
-                    interpreter.recorder.record(leaf, "lookup", output, evidence)
             if side.value.is_weight:
                 layouts = _mixed(side, other, eqn)
                 if other.value.is_constant and not layouts:
@@ -153,6 +150,10 @@ def _product(interpreter: Interpreter, eqn, left: Side, right: Side) -> Value:
                 output.layouts = layouts
         elif side.value.is_weight:
             interpreter.recorder.remark(side.value, "repeated among activations", output)
+        else:
+            for leaf, layout in side.value.layouts.items():
+                if layout.replicated:  # rows that constants have chosen, which are data here
+                    interpreter.recorder.record(leaf, "lookup", output, evidence)
     return output
 
 

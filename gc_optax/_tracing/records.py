@@ -34,7 +34,7 @@ class Record:
     partial: frozenset[int] = frozenset()  # axes contracted in part only
     parts: frozenset[tuple[int, Rows | None]] = frozenset()  # slices of axes, see `parts`
     outputs: tuple[Dim, ...] = ()  # where the other dimensions come from
-    product: bool = False  # contracted with another weight or a constant on the way
+    product: str = ""  # what it was contracted with on the way, which may be the layer's input
     stopped: bool = False  # no gradient flows back from here
     direct: bool = True  # of a remark: whether the leaf itself met the data, not what it gave
     groups: int | None = None  # of a convolution
@@ -157,7 +157,7 @@ class Recorder:
         value: Value,
         evidence: Evidence,
         axes: frozenset[int],
-        product: bool,
+        product: str,
         kept: frozenset[int] | None = None,
         batch: frozenset[int] = frozenset(),
         groups: int | None = None,
@@ -202,5 +202,5 @@ class Recorder:
                         continue
                     visited.add(far)
                     frontier.append(far)
-                    product = not edge.is_weight
+                    product = "" if edge.is_weight else "another parameter"
                     self.use(far, "dense", node, value, evidence, axes, product, stack=edge.stack)

@@ -80,8 +80,9 @@ def verdict(shape: Sequence[int], records: Sequence[Record], levels: dict[Value,
     if any(use.partial for use in uses) or sliced_axes(uses, levels):
         text = f"conflicting uses: an axis is contracted in part only, {_places(uses, shape)}"
         return alone(text, text)
-    if any(use.product for use in uses):
-        return alone(f"contracted with another parameter before it meets data, {_at(uses[:1])}")
+    if products := [use for use in uses if use.product]:
+        what = products[0].product
+        return alone(f"contracted with {what} before it meets data, {_at(products[:1])}")
     if len({_without_ones(use.axes, shape) for use in uses}) > 1:
         text = f"conflicting uses: {_places(uses, shape)}"
         return alone(text, text)
