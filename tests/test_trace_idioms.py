@@ -31,6 +31,7 @@ UNDER_FLAGS = [
     "rows by `eye[index]` with constants",
     "an expert for each row, mapped",
     "Toeplitz matrices by `take`",
+    "inner steps in a scan",
     "layers in a scan",
     "a learned initial state",
     "layers in a scan of checkpoints",
@@ -64,7 +65,7 @@ def check(idiom: Idiom, spelling: str) -> None:
     assert fan_in == idiom.right
     for leaf, found in fan_in.items():
         assert found.rank == len(idiom.shapes[leaf])
-        assert found.reason != "no use found" or leaf in idiom.unused, leaf
+        assert (found.reason == "no use found") == (leaf in idiom.unused), leaf
 
 
 @pytest.mark.parametrize("spelling", ["plain", "jitted"])

@@ -205,6 +205,12 @@ def _(p, u, points):
     return jnp.einsum("bp,qp->bq", u @ p["branch"], jnp.tanh(points @ p["trunk"]))
 
 
+@idiom("an operator whose trunk closes over its points", {"branch": (8, 6), "trunk": (2, 6)}, ROWS,
+       branch=(0,), trunk=(0,))  # fmt: skip
+def _(p, u):
+    return (u @ p["branch"]) @ jnp.tanh(jnp.asarray(normal(9, 2)) @ p["trunk"]).T
+
+
 @idiom("values of actions by one-hot", {"w": (8, 6), "v": (6, 4)}, ROWS, INDICES, w=(0,), v=(0,))
 def _(p, x, actions):
     return ((jnp.tanh(x @ p["w"]) @ p["v"]) * jax.nn.one_hot(actions, 4)).sum(-1)
