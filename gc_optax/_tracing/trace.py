@@ -29,19 +29,22 @@ def fan_in_by_trace(
 
     Left alone, with the reason: parameters that are looked up (embeddings), added or multiplied
     (biases, scales), of rank below 2, of fan-in 1, contracted in ways that disagree (a tied
-    autoencoder; one warning names the leaf and the places), or whose way to the contraction leads
-    through a primitive that is not known.
+    autoencoder; one warning names the leaf and the places) or that allow two readings
+    (`x @ (A @ B)`, kernels mixed by data), or whose way to the contraction leads through a
+    primitive that is not known.
 
     Args:
         fn: The forward pass, or the loss that you differentiate, with its auxiliary outputs or
             without. Not its gradient: the backward pass uses each parameter transposed.
         params: The parameters that you differentiate with respect to: a tree of arrays or
             `jax.ShapeDtypeStruct` of any shapes, or an NNX module, which is handed to `fn` as a
-            module.
+            module and stands for its `nnx.Param`. For other variables of it, give
+            `nnx.DiffState(argnum, wrt)` here, as to `nnx.grad`, and all arguments of `fn` after it.
         *args: Further arguments of `fn`. Arrays and `jax.ShapeDtypeStruct` in them stand for
-            data; anything else (flags, strings, functions) is passed as it is. If there is no
-            array among them, arrays that `fn` closes over are the data, or else those it makes;
-            otherwise those are constants, such as masks and frozen weights.
+            data, apart from PRNG keys; anything else (flags, strings, functions) is passed as it
+            is. Arrays that `fn` closes over or makes are data for the parameters that are
+            contracted with them and with no argument; elementwise they are masks and frozen
+            weights.
         **kwargs: The same, by keyword.
 
     Returns:
