@@ -27,15 +27,10 @@ def is_diff_state(value: Any) -> bool:
     return nnx is not None and isinstance(value, nnx.DiffState)
 
 
-def optimized_params(params: PyTree) -> PyTree:
-    """The tree that `nnx.Optimizer(..., wrt=nnx.Param)` passes to `tx.update`, for a module.
-
-    Anything else is returned as it is.
-    """
-    if not is_module(params):
-        return params
+def optimized_params(module: Any) -> PyTree:
+    """The tree that `nnx.Optimizer(module, ..., wrt=nnx.Param)` passes to `tx.update`."""
     nnx = sys.modules["flax.nnx"]
-    return nnx.as_pure(nnx.state(params, nnx.Param))
+    return nnx.as_pure(nnx.state(module, nnx.Param))
 
 
 def as_function_of_params(

@@ -275,6 +275,11 @@ def joined(one: Dim, other: Dim, size: int) -> Dim:
     return (Piece(tuple(sorted(axes)), size, None),) if axes else broadcast(size)
 
 
+def is_ordered(dim: Dim) -> bool:
+    """Whether it is known which entry of the leaf's axes each entry of the dimension is."""
+    return all(piece.stride is not None for piece in dim if piece.axes)
+
+
 def size_of(dim: Dim) -> int:
     """How long the dimension is."""
     return math.prod(piece.size for piece in dim)

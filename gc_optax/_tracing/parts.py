@@ -8,7 +8,7 @@ import functools
 import operator
 from collections.abc import Iterable, Sequence
 
-from gc_optax._tracing.layout import Rows
+from gc_optax._tracing.layout import Rows, is_ordered
 from gc_optax._tracing.records import Record
 from gc_optax._tracing.values import Value
 
@@ -41,6 +41,8 @@ def _is_whole(axis: int, uses: Sequence[Record], sums: dict[Value, set[Value]]) 
             if total in sums[other.node] and _outputs(axis, other) == _outputs(axis, use)
         )
 
+    if len(parts) > 1 and not all(is_ordered(dim) for use in parts for dim in use.outputs):
+        return False
     return all(any(completes(total, use) for total in sums[use.node]) for use in parts)
 
 

@@ -79,10 +79,16 @@ def _broadcast_in_dim(layout, eqn):
     return layout.pick(dims)
 
 
-@carries("unstack")
-def _unstack(layout, eqn):
-    gone = [eqn.params["axis"] % len(layout.dims)]
-    return layout.choose(without(layout, gone).dims, gone)
+@rule("unstack")
+def _unstack(interpreter: Interpreter, eqn, operands):
+    (operand,) = operands
+    d = eqn.params["axis"] % len(shape_of(eqn.invars[0]))
+
+    def row(layout: Layout, index: int) -> Layout:
+        layout = lay.sliced(layout, d, range(index, index + 1))
+        return layout.choose(without(layout, [d]).dims, [d])
+
+    return [operand.map(partial(row, index=i), "unstack") for i in range(len(eqn.outvars))]
 
 
 @carries("slice")
@@ -185,29 +191,20 @@ def _side_by_side(
     """
     placed = [v.map(within, primitive) if v.has_leaves else v for v in operands]
     parts: dict[int, list[dict[int, lay.Rows | None]]] = {}
+    others: dict[int, set[tuple[lay.Dim, ...]]] = {}
     for value in placed:
         for leaf, layout in value.layouts.items():
             parts.setdefault(leaf, []).append(dict(layout.parts))
+            others.setdefault(leaf, set()).add(without(layout, [dimension]).dims)
 
     def completed(leaf: int, layout: Layout) -> Layout:
         found = parts[leaf]
         for axis in {axis for part in found for axis in part}:
             rows = [part.get(axis) for part in found]
-            if all(row == rows[0] for row in rows):
-                continue
-            known = [row for row in rows if row is not None]
-            rest = frozenset((other, row) for other, row in layout.parts if other != axis)
-            if axis in layout.axes([dimension]) and len(known) == len(rows):
-                together = functools.reduce(operator.add, known)
-                together = frozenset() if together.is_all else frozenset([(axis, together)])
-            else:
-                together = frozenset([(axis, None)])
-                piece = (lay.Piece((axis,), 1, None),)
-                layout = layout.pick(
-                    lay.joined(dim, piece, lay.size_of(dim)) if d == dimension else dim
-                    for d, dim in enumerate(layout.dims)
-                )
-            layout = layout._replace(parts=rest | together)
+            if len(others[leaf]) > 1 or not all(map(lay.is_ordered, *others[leaf])):
+                rows = [None for _ in rows]  # the outputs of each part may be different ones
+            if any(row != rows[0] for row in rows) or None in rows:
+                layout = _put_together(layout, dimension, axis, rows)
         return layout
 
     for value in placed:
@@ -216,6 +213,28 @@ def _side_by_side(
                 leaf: completed(leaf, layout) for leaf, layout in value.layouts.items()
             }
     return placed
+
+
+def _put_together(
+    layout: Layout, dimension: int, axis: int, rows: Sequence[lay.Rows | None]
+) -> Layout:
+    """The layout of one of several parts of an axis that stand beside each other."""
+    along = axis in layout.axes([dimension])
+    known = [row for row in rows if row is not None]
+    rest = frozenset(part for part in layout.parts if part[0] != axis)
+    if not along:
+        piece = (lay.Piece((axis,), 1, None),)
+        dims = enumerate(layout.dims)
+        elsewhere = axis in layout.axes()
+        layout = layout.pick(
+            lay.joined(dim, piece, lay.size_of(dim)) if d == dimension else dim for d, dim in dims
+        )
+        if elsewhere:
+            return layout._replace(parts=rest | {(axis, None)})
+    together = functools.reduce(operator.add, known) if len(known) == len(rows) else None
+    if together is not None and together.is_all:
+        return layout._replace(parts=rest, chosen=layout.chosen - {axis})
+    return layout._replace(parts=rest | {(axis, together)})
 
 
 @carries("tile")
