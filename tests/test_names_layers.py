@@ -53,10 +53,10 @@ def under(module: str, leaves: Leaves) -> Leaves:
     return {f"{module}/{path}": leaf for path, leaf in leaves.items()}
 
 
-def surroundings(framework: str, layer: Layer, sizes: Sizes, bias: bool, name: str, depth: int):
-    """The layer by itself, beside a norm that is not stacked, and in a block of two that are."""
+def surroundings(framework: str, own: Leaves, sizes: Sizes, name: str, depth: int):
+    """A layer by itself, beside a norm that is not stacked, and in a block of two that are."""
     copies = (sizes.copies, sizes.h)[:depth]
-    leaves = under(name, stacked(layer.leaves(sizes, bias), copies))
+    leaves = under(name, stacked(own, copies))
     if framework == "linen" and depth and name.endswith("_0"):
         leaves = under("ScanBlock_0", leaves)  # how Linen calls what it stacks
     yield leaves
@@ -99,9 +99,10 @@ def depths(framework: str) -> tuple[int, ...]:
 def test_a_layer_is_right_or_a_guess_whatever_stands_around_it(framework, layer):
     for sizes in PRESETS:
         for bias in (True, False) if layer.has_bias else (True,):
+            own = layer.leaves(sizes, bias)
             for name in names(framework, layer):
                 for depth in depths(framework):
-                    for leaves in surroundings(framework, layer, sizes, bias, name, depth):
+                    for leaves in surroundings(framework, own, sizes, name, depth):
                         check(leaves)
 
 
@@ -120,7 +121,8 @@ def test_layers_of_any_sizes_are_right_or_guesses(framework, number):
     def of_any_sizes(sizes, bias, data):
         name = data.draw(st.sampled_from(names(framework, layer)))
         depth = data.draw(st.sampled_from(depths(framework)))
-        for leaves in surroundings(framework, layer, sizes, bias, name, depth):
+        own = layer.leaves(sizes, bias)
+        for leaves in surroundings(framework, own, sizes, name, depth):
             check(leaves)
 
     of_any_sizes()
@@ -136,7 +138,8 @@ def test_layers_of_drawn_sizes_are_right_or_guesses(data):
     name = data.draw(st.sampled_from(names(framework, layer)))
     depth = data.draw(st.sampled_from(depths(framework)))
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        for leaves in surroundings(framework, layer, sizes, data.draw(st.booleans()), name, depth):
+        own = layer.leaves(sizes, data.draw(st.booleans()))
+        for leaves in surroundings(framework, own, sizes, name, depth):
             check(leaves)
 
 
