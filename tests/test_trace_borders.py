@@ -113,6 +113,65 @@ def test_outer_products_are_summed_over_nothing():
     }  # fmt: skip
 
 
+def test_rows_of_an_embedding_are_an_activation_to_whatever_comes():
+    def fn(p, tokens):
+        rows = p["table"][tokens]
+        left, right = jnp.split(rows, 2, axis=-1)
+        return lax.stop_gradient(rows) @ p["w"] + left @ p["v"] + jnp.cumsum(right, 0) @ p["v"]
+
+    params = {"table": f32(9, 8), "w": f32(8, 3), "v": f32(4, 3)}
+    assert trace(fn, params, i32(5)) == {
+        "table": FanIn((), "embedding lookup"), "w": DENSE, "v": DENSE,
+    }  # fmt: skip
+
+
+def test_a_factor_without_contracted_axes_takes_no_part():
+    def mixed(p, x, gates):
+        return jnp.einsum("bi,bk,kio->bo", x, gates, p["w"] * p["scale"])
+
+    params = {"w": f32(4, 8, 6), "scale": f32(1, 1, 6)}
+    fan_in = trace(mixed, params, f32(5, 8), f32(5, 4))
+    assert fan_in["w"].axes == fan_in["scale"].axes == ()
+
+    def low_rank(p, x):
+        return x @ ((p["a"] + p["column"]) @ p["b"])
+
+    fan_in = trace(low_rank, {"a": f32(8, 2), "column": f32(8, 1), "b": f32(2, 6)}, f32(5, 8))
+    assert {spec.axes for spec in fan_in.values()} == {()}
+
+
+def test_constants_that_are_written_into_a_weight_leave_it_a_weight():
+    def fn(w, x):
+        return x @ lax.dynamic_update_slice(w, jnp.zeros((2, 6)), (0, 0))
+
+    assert trace(fn, f32(8, 6), f32(5, 8)) == DENSE
+
+
+def test_one_number_that_is_closed_over_is_no_data():
+    number = jnp.full((1,), 2.0)
+    assert trace(lambda w, x: x @ (w * number), f32(8, 6), f32(5, 8)) == DENSE
+
+
+def test_parts_that_are_not_known_or_not_all_are_no_whole():
+    def unknown(w, x):
+        return x[:, :4] @ lax.dynamic_slice(w, (jnp.arange(3)[1], 0), (4, 6))
+
+    def twice(w, x):
+        return x @ jnp.concatenate([w[:4], w[:4]])
+
+    for function in (unknown, twice):
+        with pytest.warns(UserWarning, match="in part only"):
+            assert trace(function, f32(8, 6), f32(5, 8)).axes == ()
+
+
+def test_parts_may_be_added_more_than_once():
+    def fn(w, x):
+        left, right = x[:, :4] @ w[:4], x[:, 4:] @ w[4:]
+        return (left + right) + left
+
+    assert trace(fn, f32(8, 6), f32(5, 8)) == DENSE
+
+
 def test_collectives_of_data_inside_a_mapped_layer():
     mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Auto,))
 
@@ -174,6 +233,15 @@ def test_weights_that_are_added_into_a_reference_are_joined():
     assert trace(fn, {"w": f32(8, 6), "v": f32(8, 6)}, f32(5, 8)) == {"w": DENSE, "v": DENSE}
 
 
+def test_updates_and_freezing_of_a_reference_are_followed():
+    def fn(p, x):
+        held = jax.new_ref(p["w"])
+        jax.ref.addupdate(held, ..., p["v"])
+        return x @ jax.freeze(held)
+
+    assert trace(fn, {"w": f32(8, 6), "v": f32(8, 6)}, f32(5, 8)) == {"w": DENSE, "v": DENSE}
+
+
 def test_a_reference_that_is_read_in_an_unknown_way_hides_the_layout(monkeypatch):
     monkeypatch.setattr(references, "_kept_rows", lambda eqn, first: None)
     spec = trace(lambda w, x: x @ jax.new_ref(w)[:4], f32(8, 6), f32(5, 4))
@@ -224,6 +292,15 @@ def test_a_loop_that_does_not_settle_hides_the_layouts(monkeypatch):
         return x @ lax.fori_loop(0, 3, lambda i, w: w + w.T, w)
 
     assert "layout lost in `scan`" in trace(fn, f32(8, 8), f32(5, 8)).reason
+
+
+def test_what_an_activation_is_made_of_is_not_hidden_by_a_loop(monkeypatch):
+    monkeypatch.setattr(control_flow, "MAX_ROUNDS", 0)
+
+    def fn(w):
+        return lax.fori_loop(0, 3, lambda i, h: jnp.tanh(h @ w + X[:, :8] @ w), X)
+
+    assert trace(fn, f32(8, 8)) == DENSE
 
 
 def test_a_contraction_of_two_weights_is_recorded_by_no_rule():

@@ -17,9 +17,7 @@ def _identity(interpreter: Interpreter, eqn, operands):
 @rule("shard_map")
 def _shard_map(interpreter: Interpreter, eqn, operands):
     """Followed inside, where each leaf knows which of its axes are split over the mesh."""
-    specs = eqn.params.get("in_specs")
-    if specs is not None:
-        operands = [_split(*pair) for pair in zip(operands, specs, strict=True)]
+    operands = [_split(*pair) for pair in zip(operands, eqn.params["in_specs"], strict=True)]
     return call(interpreter, eqn.params["jaxpr"], eqn, operands)
 
 

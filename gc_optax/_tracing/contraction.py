@@ -80,7 +80,11 @@ def contract(
             weight,
             evidence,
             axes,
-            "another parameter" if leaf in in_product else "a constant" if layout.product else "",
+            "another parameter"
+            if leaf in in_product
+            else "another array"
+            if layout.product
+            else "",
             kept=outputs,
             batch=layout.axes(batch) if batch_axes is None else batch_axes[leaf],
             groups=groups,

@@ -22,7 +22,6 @@ from gc_optax._tracing.values import (
     MAIN,
     SPLAT,
     STATISTIC,
-    Reference,
     Value,
     activation,
     hide,
@@ -118,8 +117,6 @@ def _select(interpreter: Interpreter, eqn, operands):
 
 def _choice(interpreter: Interpreter, cases: Sequence[Value], shape, which: Value = SPLAT) -> Value:
     """Any of the cases."""
-    if all(case is cases[0] for case in cases):
-        return cases[0]
     if any(case.is_data and not case.has_leaves for case in cases):
         chosen = activation(
             [which, *cases],
@@ -261,8 +258,6 @@ def loop(
 
 
 def _copy(value: Value) -> Value:
-    if isinstance(value, Reference):
-        return value
     return Value(
         value.evidence,
         activation=value.activation,

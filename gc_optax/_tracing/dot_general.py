@@ -221,9 +221,11 @@ def _product_of_weights(interpreter: Interpreter, eqn, left: Side, right: Side) 
             # Contracted with itself, or in part only: beyond what a layout can say.
             if leaf in layouts or axes & product.axes():
                 return hide(operands, eqn.primitive.name)
-            layouts[leaf] = product
             if axes:
                 ends[side.index].append((leaf, axes))
+            elif side.contracted:  # repeated along what is summed over
+                product = product._replace(product=True)
+            layouts[leaf] = product
     if any(value.unknown for value in operands):
         return hide(operands, eqn.primitive.name)
     edges = frozenset(

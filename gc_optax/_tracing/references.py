@@ -105,8 +105,7 @@ def _kept_rows(eqn, first: int) -> dict[int, range | int] | None:
 
 def _write(interpreter: Interpreter, eqn, reference: Value, new: Value, is_sum=False) -> None:
     """Writes the whole array, or a part of it, beside which the rest is what it was."""
-    if not isinstance(reference, Reference):
-        return
+    assert isinstance(reference, Reference)
     is_whole = shape_of(eqn.invars[1]) == reference.shape
     if is_whole and not is_sum:
         reference.content = new

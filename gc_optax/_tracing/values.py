@@ -227,6 +227,3 @@ class Reference(Value):
         super().__init__()
         self.content = content
         self.shape = tuple(shape)
-
-    def same(self, other: Value) -> bool:
-        return self is other
