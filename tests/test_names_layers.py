@@ -24,10 +24,10 @@ FRAMEWORKS = {
     "equinox": of_equinox.LAYERS,
     "keras": of_keras.LAYERS,
 }
-PRESETS = (
-    Sizes(),
-    Sizes(4, 4, 4, 4, 4, 4),
-)
+PRESETS = [
+    pytest.param(Sizes(), marks=pytest.mark.slow, id="different"),
+    pytest.param(Sizes(4, 4, 4, 4, 4, 4), id="equal"),
+]
 CASES = [
     pytest.param(framework, layer, id=f"{framework}-{layer.id}-{number}")
     for framework, layers in FRAMEWORKS.items()
@@ -95,15 +95,15 @@ def depths(framework: str) -> tuple[int, ...]:
 
 
 @pytest.mark.usefixtures("default_promotion")
+@pytest.mark.parametrize("sizes", PRESETS)
 @pytest.mark.parametrize(("framework", "layer"), CASES)
-def test_a_layer_is_right_or_a_guess_whatever_stands_around_it(framework, layer):
-    for sizes in PRESETS:
-        for bias in (True, False) if layer.has_bias else (True,):
-            own = layer.leaves(sizes, bias)
-            for name in names(framework, layer):
-                for depth in depths(framework):
-                    for leaves in surroundings(framework, own, sizes, name, depth):
-                        check(leaves)
+def test_a_layer_is_right_or_a_guess_whatever_stands_around_it(framework, layer, sizes):
+    for bias in (True, False) if layer.has_bias else (True,):
+        own = layer.leaves(sizes, bias)
+        for name in names(framework, layer):
+            for depth in depths(framework):
+                for leaves in surroundings(framework, own, sizes, name, depth):
+                    check(leaves)
 
 
 @pytest.mark.usefixtures("default_promotion")
@@ -128,7 +128,7 @@ def test_layers_of_any_sizes_are_right_or_guesses(framework, number):
     of_any_sizes()
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(st.data())
 def test_layers_of_drawn_sizes_are_right_or_guesses(data):
     framework = data.draw(st.sampled_from(sorted(FRAMEWORKS)))
