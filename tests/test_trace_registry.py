@@ -11,6 +11,7 @@ from gc_optax._tracing.interpreter import DEFAULT, RULES, SPLAT_PRESERVING
 # Primitives that only one end of the supported range of JAX has, or that another release renamed.
 OF_OTHER_VERSIONS = {
     "bessel_i1e",
+    "call_hi_primitive",
     "eq_to",
     "log2",
     "one_minus_square",
@@ -18,6 +19,7 @@ OF_OTHER_VERSIONS = {
     "polynomial",
     "pvary",
     "stack",
+    "tile",
     "unstack",
 }
 
