@@ -25,6 +25,7 @@ CORE_TESTS = (
     "test_errors",
     "test_fuzz",
     "test_memory",
+    "test_names_shapes",
     "test_operator",
     "test_selection",
     "test_shard_map",
@@ -32,6 +33,7 @@ CORE_TESTS = (
     "test_trace_property",
     "test_trace_registry",
     "test_trace_rules",
+    "test_trace_spellings",
 )
 """What an installation without Flax and the others must pass."""
 
