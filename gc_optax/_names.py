@@ -14,7 +14,7 @@ from jax.tree_util import GetAttrKey, KeyPath
 
 from gc_optax._arguments import params_tree
 from gc_optax._fan_in import FanIn, fan_in_size, is_array, is_centralizable
-from gc_optax._layouts import DEPTHWISE, Layout, Reading, Shape, readings
+from gc_optax._layouts import CONV_TRANSPOSE, DEPTHWISE, Layout, Reading, Shape, readings
 from gc_optax._name_rules import CONV, POINTWISE, rule_for
 from gc_optax._surroundings import Leaf, Surroundings
 from gc_optax._trees import FanInTree, PyTree, path_name
@@ -99,11 +99,20 @@ def _fan_in(leaf: Leaf, around: Surroundings) -> FanIn:
         return _by_rank(rank, "a guess: no layer of that name has this shape, beside its bias")
     known = stacked or bias is not None or any(reading.copies == 1 for reading in found)
     agree = len({reading.summed for reading in found}) == 1
-    named = not rule.guess and not around.has_strangers(leaf)
+    named = not rule.guess and not around.has_strangers(leaf) and _fits_name(found, leaf)
     if known and agree and (named or _is_bias_of_w(leaf, around)):
         return _as_fan_in(found[0], found[0].reason, guess=False)
     reasons = dict.fromkeys(reading.reason for reading in found)
     return _as_fan_in(found[0], f"a guess: {'; or '.join(reasons)}", guess=True)
+
+
+def _fits_name(found: Sequence[Reading], leaf: Leaf) -> bool:
+    """Whether the name speaks for a transposed convolution, where only that would fit.
+
+    So rare a layout under any other name may as well be a layer that is not known.
+    """
+    only = all(reading.layout is CONV_TRANSPOSE for reading in found)
+    return not only or re.search(r"conv|transpos", leaf.module) is not None
 
 
 def _by_rank(rank: int, reason: str) -> FanIn:

@@ -471,3 +471,10 @@ def test_gradients_and_shapes_give_the_same_as_parameters():
     fan_in = gc_optax.fan_in_by_name(params)
     assert gc_optax.fan_in_by_name(grads) == fan_in
     assert gc_optax.fan_in_by_name(jax.eval_shape(lambda: params)) == fan_in
+
+
+def test_a_transposed_convolution_under_a_name_of_something_else_is_a_guess():
+    kernel, bias = jnp.ones((3, 3, 72)), jnp.ones(3)
+    for name, guess in (("layers_0", True), ("up_conv", False), ("ConvTranspose_0", False)):
+        fan_in = gc_optax.fan_in_by_name({name: {"kernel": kernel, "bias": bias}})
+        assert (fan_in[name]["kernel"].axes, fan_in[name]["kernel"].guess) == ((0, 2), guess)

@@ -321,3 +321,14 @@ def test_a_table_that_is_added_and_contracted_on_the_side_is_no_layer():
         return ((x + table) ** 2).sum() + jnp.sum((np.diff(np.eye(5), axis=0) @ table) ** 2)
 
     assert trace(fn, f32(5, 8), f32(5, 8)).axes == ()
+
+
+def test_a_kernel_in_the_frequencies_of_constants_is_left_alone():
+    """Group convolutions: both sides are transformed by the same constants."""
+    waves = jnp.cos(jnp.arange(81.0).reshape(9, 9))
+
+    def fn(kernel, x):
+        sides = jnp.tensordot(x, waves, 1), jnp.tensordot(kernel, waves, 1)
+        return jnp.einsum("bif,oif->bo", *sides)
+
+    assert trace(fn, f32(3, 4, 9), f32(5, 4, 9)).axes == ()

@@ -165,6 +165,9 @@ def contract_pending(
             is_each = all(d in batch for d in range(len(layout.dims)) if d not in own)
             if axes - layout.copies and outputs - layout.copies and is_each:
                 recorder.record(leaf, "mixed", node, node.evidence, axes=axes)
+            elif axes and node.evidence > value.evidence:  # what mixed it were constants
+                text = "contracted with constants before it meets data"
+                recorder.record(leaf, "mixed", node, node.evidence, axes=axes, text=text)
         elif axes and (outputs or layout.updated):
             contract(
                 interpreter, node, alone, other, contracted, node.evidence, kind, batch, groups
