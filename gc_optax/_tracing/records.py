@@ -94,7 +94,9 @@ class Site:
 
     def is_expression_of(self, eqn: Any) -> bool:
         """Whether both equations come from the same expression, such as one `einsum` of three."""
-        return summarize(self._eqn.source_info) == summarize(eqn.source_info)
+        one, other = self._eqn.source_info, eqn.source_info
+        same_line = summarize(one) == summarize(other)
+        return same_line and str(one.name_stack) == str(other.name_stack)  # with the `einsum`'s own
 
 
 class Recorder:

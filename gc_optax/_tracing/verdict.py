@@ -75,7 +75,10 @@ def verdict(shape: Sequence[int], records: Sequence[Record], levels: dict[Value,
         return alone(f"{text}, {_at(mixed[:1])}")
     if not uses:
         return alone(seen or "no use found")
-    if also := [r for r in records if r.blocks and levels.get(r.node, 0) == MAIN]:
+    # A scale that is made of the leaf (of a quantized weight) has lost the axes that were reduced.
+    summed = frozenset().union(*(use.axes for use in uses))
+    also = [r for r in records if r.blocks and levels.get(r.node, 0) == MAIN and summed <= r.axes]
+    if also:
         return alone(f"contracted, and {also[0].text}, {_at(also[:1])}")
     if any(use.partial for use in uses) or sliced_axes(uses, levels):
         text = f"conflicting uses: an axis is contracted in part only, {_places(uses, shape)}"
