@@ -236,7 +236,7 @@ def test_weights_that_are_added_into_a_reference_are_joined():
 def test_updates_and_freezing_of_a_reference_are_followed():
     def fn(p, x):
         held = jax.new_ref(p["w"])
-        jax.ref.addupdate(held, ..., p["v"])
+        jax.ref.addupdate(held, ..., p["v"])  # pyright: ignore[reportAttributeAccessIssue]
         return x @ jax.freeze(held)
 
     assert trace(fn, {"w": f32(8, 6), "v": f32(8, 6)}, f32(5, 8)) == {"w": DENSE, "v": DENSE}

@@ -26,7 +26,7 @@ MOVES = ("broadcast_in_dim", "reshape", "squeeze", "transpose", "optimization_ba
          "sharding_constraint", "reshard")  # fmt: skip
 
 SPLAT_PRESERVING.update([*MOVES, "slice", "reduce_sum"])
-LINEAR.update(MOVES)
+LINEAR.update([*MOVES, "slice"])
 
 LayoutRule = Callable[[Layout, Any], Layout | None]
 
