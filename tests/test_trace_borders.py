@@ -332,3 +332,25 @@ def test_a_kernel_in_the_frequencies_of_constants_is_left_alone():
         return jnp.einsum("bif,oif->bo", *sides)
 
     assert trace(fn, f32(3, 4, 9), f32(5, 4, 9)).axes == ()
+
+
+def test_an_outer_product_of_parameters_is_no_layer():
+    def fn(p, x):
+        return x @ jnp.einsum("i,o->io", p["a"][0], p["b"][0])
+
+    assert trace(fn, {"a": f32(2, 8), "b": f32(2, 6)}, f32(5, 8))["b"].axes == ()
+
+
+def test_sums_of_weights_and_gathered_rows_over_a_mesh():
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Auto,))
+
+    def body(p, tokens):
+        rows = lax.all_gather(p["table"][tokens], "x", axis=0, tiled=True)
+        return rows @ lax.psum(p["w"], "x")
+
+    specs = (PartitionSpec(), PartitionSpec("x"))
+    layer = jax.shard_map(
+        body, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False
+    )
+    fan_in = trace(layer, {"table": f32(9, 8), "w": f32(8, 6)}, i32(4))
+    assert fan_in == {"table": FanIn((), "embedding lookup"), "w": DENSE}
