@@ -165,15 +165,23 @@ def contract_pending(
             is_each = all(d in batch for d in range(len(layout.dims)) if d not in own)
             if axes - layout.copies and outputs - layout.copies and is_each:
                 recorder.record(leaf, "mixed", node, node.evidence, axes=axes)
-            elif axes and node.evidence > value.evidence:  # what mixed it were constants
-                text = "contracted with constants before it meets data"
-                recorder.record(leaf, "mixed", node, node.evidence, axes=axes, text=text)
         elif axes and (outputs or layout.updated):
             contract(
                 interpreter, node, alone, other, contracted, node.evidence, kind, batch, groups
             )
         else:
             interpreter.recorder.remark(alone, "contracted as an activation", node)
+
+
+def mixed_by_constants(
+    interpreter: Interpreter, node: Value, value: Value, contracted: Dims
+) -> None:
+    """Records of kernels that constants have mixed that data of no more evidence meets them."""
+    for leaf, layout in value.layouts.items():
+        axes = layout.axes(contracted)
+        if layout.mixed and axes:
+            text = "contracted with constants before it meets data"
+            interpreter.recorder.record(leaf, "mixed", node, node.evidence, axes=axes, text=text)
 
 
 @rule("conv_general_dilated")
@@ -194,7 +202,9 @@ def _conv_general_dilated(interpreter: Interpreter, eqn, operands):
         return [output]
     kernel = interpreter.settled(kernel, "conv_general_dilated")
     if evidence <= kernel.own_evidence or not kernel.has_leaves:
-        return unknown(interpreter, eqn, [image, kernel])
+        outputs = unknown(interpreter, eqn, [image, kernel])
+        mixed_by_constants(interpreter, outputs[0], kernel, contracted if evidence else ())
+        return outputs
     groups = eqn.params["feature_group_count"] * eqn.params["batch_group_count"]
     batch_axes = {leaf: layout.axes() for leaf, layout in kernel.layouts.items()}
     for leaf, layout in kernel.layouts.items():

@@ -2,7 +2,12 @@
 
 from gc_optax._tracing import layout as lay
 from gc_optax._tracing.constants import sums_to_one
-from gc_optax._tracing.contraction import as_data, contract, contract_pending
+from gc_optax._tracing.contraction import (
+    as_data,
+    contract,
+    contract_pending,
+    mixed_by_constants,
+)
 from gc_optax._tracing.indexing import selected
 from gc_optax._tracing.interpreter import LINEAR, Interpreter, rule, shape_of
 from gc_optax._tracing.layout import Layout
@@ -145,8 +150,11 @@ def _product(interpreter: Interpreter, eqn, left: Side, right: Side) -> Value:
             _use(interpreter, output, side, other)
             if side.value.is_weight:
                 layouts = _mixed(side, other, eqn)
-                if other.value.is_constant and not layouts:
-                    layouts = _times_constant(side, other)
+                if other.value.is_constant:
+                    mixed = {
+                        leaf: layout._replace(product=True) for leaf, layout in layouts.items()
+                    }
+                    layouts = _times_constant(side, other) | mixed
                 output.layouts = layouts
         elif side.value.is_weight:
             interpreter.recorder.remark(side.value, "repeated among activations", output)
@@ -154,6 +162,7 @@ def _product(interpreter: Interpreter, eqn, left: Side, right: Side) -> Value:
             for leaf, layout in side.value.layouts.items():
                 if layout.replicated:  # rows that constants have chosen, which are data here
                     interpreter.recorder.record(leaf, "lookup", output, evidence)
+            mixed_by_constants(interpreter, output, side.value, side.contracted)
     return output
 
 

@@ -161,7 +161,10 @@ def is_pending(value: Value) -> bool:
     """
     return value.activation and (
         (value.is_data and value.has_leaves)
-        or any(layout.picked or layout.updated or layout.mixed for layout in value.layouts.values())
+        or any(
+            layout.picked or layout.updated or (layout.mixed and not layout.product)
+            for layout in value.layouts.values()
+        )
     )
 
 
