@@ -7,10 +7,12 @@ prints them all; `tests/test_docs.py` looks for them in the pages.
 
 import json
 import pathlib
+import re
 
 import jax
 from flax import nnx
 
+from benchmarks.zoo.tables import totals
 from gc_optax._name_rules import RULES
 from gc_optax.experiments._config import Config
 from gc_optax.experiments._protocols import PROTOCOLS, settings
@@ -47,6 +49,34 @@ def rules_table() -> str:
         can_be = f"{layouts} ({guess})" if layouts and guess else layouts or guess
         lines.append(f"| {leaf} | {module} | {can_be} | {by_bias} |")
     return "\n".join(lines) + "\n"
+
+
+def zoo_table() -> str:
+    """How many leaves of other people's models come out right."""
+    total = totals(numbers("zoo"))
+    lines = [
+        f"| {total['models']} models, {total['leaves']:,} leaves | right | a guess, and says so "
+        "| left alone, though it is a layer's | wrong without a word |",
+        "|---|---|---|---|---|",
+        f"| `fan_in_by_trace` | {total['trace right']:,} | - | {total['trace left alone wrongly']} "
+        f"| {total['trace wrong']} |",
+        f"| `fan_in_by_name` | {total['names right']:,} | {total['names guess']:,} | - "
+        f"| {total['names wrong']} |",
+    ]
+    return "\n".join(lines)
+
+
+def zoo_misses_table() -> str:
+    """The leaves that tracing leaves alone though they are a layer's, and what it says of them."""
+    lines = ["| model | leaf | axes of its layer | what tracing says |", "|---|---|---|---|"]
+    for package in numbers("zoo")["packages"].values():
+        for model, row in package["models"].items():
+            for finding in row["findings"]:
+                if finding["by"] == "trace" and finding["verdict"] == "left alone wrongly":
+                    reason = re.sub(r", (at|before the use at) .*", "", finding["reason"])
+                    axes = ", ".join(map(str, finding["right"]))
+                    lines.append(f"| {model} | `{finding['leaf']}` | {axes} | {reason} |")
+    return "\n".join(lines)
 
 
 def models_table() -> str:
@@ -215,7 +245,15 @@ SCALE_TABLES = (
 
 if __name__ == "__main__":
     for make in (
-        *(rules_table, models_table, protocols_table, speed_table, results_table),
+        *(
+            zoo_table,
+            zoo_misses_table,
+            rules_table,
+            models_table,
+            protocols_table,
+            speed_table,
+            results_table,
+        ),
         *SCALE_TABLES,
     ):
         print(make())

@@ -136,3 +136,8 @@ def test_the_committed_table_is_complete():
     assert summed["models"] >= 150
     assert summed["leaves"] >= 6000
     assert all("jax" in package["versions"] for package in content["packages"].values())
+
+
+def test_nothing_in_the_committed_table_is_wrong_without_a_word():
+    summed = tables.totals(json.loads(RESULTS.read_text()))
+    assert (summed["trace wrong"], summed["names wrong"], summed["no oracle"]) == (0, 0, 0)

@@ -33,6 +33,8 @@ from tests.docs_tables import (
     results_table,
     rules_table,
     speed_table,
+    zoo_misses_table,
+    zoo_table,
 )
 from tests.mutations import MUTATIONS
 from tests.test_chains import CHAINS
@@ -164,6 +166,15 @@ def test_what_pages_compare_is_compared(tmp_path, monkeypatch, tiny_cifar100, ti
 
 def test_docs_show_the_table_of_rules():
     assert rules_table() in (ROOT / "docs" / "axes.md").read_text()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/axes.md"])
+def test_pages_show_how_other_peoples_models_come_out(page):
+    assert zoo_table() in (ROOT / page).read_text()
+
+
+def test_docs_show_what_tracing_misses():
+    assert zoo_misses_table() in (ROOT / "docs" / "axes.md").read_text()
 
 
 @pytest.mark.slow
