@@ -354,3 +354,12 @@ def test_sums_of_weights_and_gathered_rows_over_a_mesh():
     )
     fan_in = trace(layer, {"table": f32(9, 8), "w": f32(8, 6)}, i32(4))
     assert fan_in == {"table": FanIn((), "embedding lookup"), "w": DENSE}
+
+
+def test_kernels_that_constants_mix_before_closed_over_data_are_left_alone():
+    gates = jnp.array([0.2, 0.3, 0.4])
+
+    def fn(kernels):
+        return X @ jnp.einsum("k,kio->io", gates, kernels)
+
+    assert trace(fn, f32(3, 8, 6)).axes == ()
