@@ -165,7 +165,10 @@ def _with_norm_beside(found: list[Reading], leaf: Leaf, around: Surroundings) ->
     if not fits:
         return found
     found = [reading for reading in found if not reading.stacked]
-    by_outputs = {reading.layout for reading in found if reading.outputs in norms}
+    # Keras' depthwise kernels end in (channels, outputs of each): if both are as large as a norm,
+    # it may stand before such a layer as well as behind an ordinary one.
+    square = leaf.shape[-1] == leaf.shape[-2]
+    by_outputs = {reading.layout for reading in found if reading.outputs in norms and not square}
     if around.keras_norm_beside(leaf) and (DEPTHWISE in by_outputs or not by_outputs):
         return found
     return [reading for reading in found if reading.layout is not DEPTHWISE]

@@ -65,7 +65,7 @@ MUTATIONS = {
         "normalized_axes(FanIn(fan_in.axes + fan_in.batch_axes), shape, leaf_name(path, leaf))",
         _tests(
             "test_trace_numbers",
-            "test_centralizing_equals_the_gradient_of_centred_inputs[linen_vmap_ensemble]",
+            "test_centralizing_equals_the_gradient_of_centered_inputs[linen_vmap_ensemble]",
         ),
     ),
     "the axes of a leaf of another rank": Mutation(

@@ -60,11 +60,11 @@ def checked_leaves(name: str) -> tuple[str, ...]:
     checked = []
     for index, (path, leaf) in enumerate(leaves):
         axes = expected.get(path_name(path), ())
-        axes = axes[0] if axes and isinstance(axes[0], tuple) else axes
+        axes, batch_axes = axes if axes and isinstance(axes[0], tuple) else (axes, ())
         if not axes or not jnp.issubdtype(leaf.dtype, jnp.floating):
             continue
         inputs = _inputs(functools.partial(outputs, index), values[index], filled(leaf))
-        if inputs is not None and _check(inputs, axes):
+        if inputs is not None and _check(inputs, gc_optax.FanIn(axes, batch_axes=batch_axes)):
             checked.append(path_name(path))
     return tuple(checked)
 
@@ -84,20 +84,20 @@ def _jacobian(outputs, kernel: jax.Array) -> np.ndarray | jax.Array:
         return np.stack([pull_back(row)[0] for row in jnp.eye(values.size)])
 
 
-def _check(inputs: np.ndarray, axes: tuple[int, ...]) -> bool:
+def _check(inputs: np.ndarray, fan_in: gc_optax.FanIn) -> bool:
     """Whether outputs are sums over one fan-in each; raises if centering them says otherwise."""
     support = inputs != 0
     entries = tuple(range(1, inputs.ndim))
     size = support.sum(entries, keepdims=True)
-    fan_in = np.prod([inputs.shape[1 + axis] for axis in axes])
-    whole = (size == fan_in).ravel()  # at the border of an image some inputs are padding
-    if not whole.any() or size.max() != fan_in:
+    fan_in_size = np.prod([inputs.shape[1 + axis] for axis in fan_in.axes])
+    whole = (size == fan_in_size).ravel()  # at the border of an image some inputs are padding
+    if not whole.any() or size.max() != fan_in_size:
         return False
     mean = inputs.sum(entries, keepdims=True) / size.clip(1)
     centered = np.where(support, inputs - mean, 0)[whole]
     cotangent = np.random.default_rng(1).normal(size=whole.sum())
     gradient = jnp.asarray(np.tensordot(cotangent, inputs[whole], 1), jnp.float32)
-    centralize = gc_optax.centralize(gc_optax.FanIn(axes))
+    centralize = gc_optax.centralize(fan_in)
     update = np.asarray(centralize.update(gradient, optax.EmptyState())[0])
     expected = np.tensordot(cotangent, centered, 1).astype(np.float32)
     chex.assert_trees_all_close(update, expected, atol=1e-4, rtol=1e-4)

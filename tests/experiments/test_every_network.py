@@ -43,8 +43,8 @@ def test_a_network_trains_one_epoch_with_and_without_gc(
     trained = {arm: cell["test_loss"]["mean"][0] for arm, cell in cells.items()}
     assert trained["gc"] != trained["none"]
     if model in SMALL:
-        # Names and trace differ for kernels stacked by scan, and nowhere else.
-        assert (trained["gc"] == trained["traced"]) == (model != "gpt")
+        # Names and shapes tell as much as the trace, of stacked kernels too.
+        assert trained["gc"] == trained["traced"]
 
 
 @pytest.mark.slow
