@@ -8,6 +8,7 @@ from jax.tree_util import KeyPath
 from gc_optax._fan_in import FanIn, fan_in_size, is_centralizable, normalized_axes
 from gc_optax._guesses import warn_of_guesses
 from gc_optax._matching import map_with_fan_in
+from gc_optax._means import minus_mean
 from gc_optax._shards import SpecTree, Split, shards, splits, whole
 from gc_optax._trees import FanInFn, FanInTree, leaf_name
 
@@ -105,15 +106,4 @@ def _centralize_leaf(path: KeyPath, fan_in: FanIn, leaf: jax.Array, split: Split
     mesh_axes = tuple(name for axis in axes for name in split[axis]) if split else ()
     if fan_in_size(axes, shape) * shards(mesh_axes) <= 1:
         return leaf
-    leaf = jnp.asarray(leaf)
-    # A narrow mean would be off by more than the gradient's own rounding; the subtraction is
-    # done wide too, so that the result is rounded once.
-    wide = jnp.dtype(jnp.float32) if leaf.dtype.itemsize < 4 else leaf.dtype
-    # Without the barriers, XLA on a CPU keeps a copy (of 16-bit leaves a wide one) between the
-    # mean and the subtraction. So the leaf is read twice instead, and the means are all it keeps.
-    leaf = jax.lax.optimization_barrier(leaf)
-    mean = leaf.astype(wide).mean(axes, keepdims=True)
-    if mesh_axes:
-        mean = jax.lax.pmean(mean, mesh_axes)  # of means of equally many weights
-    leaf, mean = jax.lax.optimization_barrier((leaf, mean))
-    return (leaf.astype(wide) - mean).astype(leaf.dtype)
+    return minus_mean(jnp.asarray(leaf), axes, mesh_axes)
