@@ -73,13 +73,13 @@ def gpt2_small() -> dict:
     }
 
 
-def vit_b16() -> dict:
+def vit_b16(layers: int = 12) -> dict:
     """ViT-B/16 for images of 224 x 224 in 1,000 classes: Dosovitskiy et al., arXiv 2010.11929."""
     return {
         "cls": _array(1, 1, 768),
         "patches": {"kernel": _array(16, 16, 3, 768), "bias": _array(768)},
         "pos_embedding": _array(1, 197, 768),
-        **{f"h_{layer}": _transformer_block(768, 12) for layer in range(12)},
+        **{f"h_{layer}": _transformer_block(768, 12) for layer in range(layers)},
         "ln_f": _norm(768),
         "head": _dense(768, 1000),
     }
