@@ -26,9 +26,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import _targets  # before JAX, which reads what it sets in the environment
+
+# isort: split
 import _decoder
 import _notebook_step
-import _targets  # sets the environment in which JAX and libtpu start
 import jax
 import jax.numpy as jnp
 import optax

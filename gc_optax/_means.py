@@ -7,6 +7,8 @@ twice from what it is made of, which costs reads, or keeps it in between, which 
 
 - On a TPU and on a CPU a barrier stands between the leaf and the subtraction. Without it XLA also
   computes what precedes twice, for a CPU even into two arrays.
+- On a TPU the leaf is divided before it is summed. The other way round, each mean takes a kernel of
+  its own, and XLA does not sum while it computes what precedes. On a CPU that would cost an array.
 - On a GPU there is no barrier. But XLA computes what precedes inside of a sum only if enough sums
   run side by side, so a long sum with few outputs is taken in parts, and the parts are added up.
 
@@ -36,29 +38,35 @@ def minus_mean(leaf: jax.Array, axes: Shape, mesh_axes: tuple[Hashable, ...] = (
     # A narrow mean would be off by more than the gradient's own rounding; the subtraction is
     # done wide too, so that the result is rounded once.
     wide = jnp.dtype(jnp.float32) if leaf.dtype.itemsize < 4 else leaf.dtype
-    kept, total = _sum(leaf, axes, wide)
-    mean = jnp.expand_dims(total / fan_in_size(axes, leaf.shape), axes)
+    kept, mean = _mean(leaf, axes, wide)
     if mesh_axes:
         mean = jax.lax.pmean(mean, mesh_axes)  # of means of equally many weights
-    return (kept.astype(wide) - mean).astype(leaf.dtype)
+    return (kept.astype(wide) - jnp.expand_dims(mean, axes)).astype(leaf.dtype)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2), inline=True)  # what is not compiled is cached
-def _sum(leaf: jax.Array, axes: Shape, wide: jnp.dtype) -> tuple[jax.Array, jax.Array]:
-    """The leaf as the subtraction is to read it, and its sum."""
+def _mean(leaf: jax.Array, axes: Shape, wide: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+    """The leaf as the subtraction is to read it, and its mean."""
+    size = fan_in_size(axes, leaf.shape)
 
-    def at_once(leaf: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jax.lax.optimization_barrier(leaf), leaf.astype(wide).sum(axes)
+    def summed_first(leaf: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jax.lax.optimization_barrier(leaf), leaf.astype(wide).sum(axes) / size
+
+    def divided_first(leaf: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jax.lax.optimization_barrier(leaf), (leaf.astype(wide) / size).sum(axes)
 
     def in_parts(leaf: jax.Array) -> tuple[jax.Array, jax.Array]:
         axis, parts = _parts(leaf.shape, axes, _is_split(leaf, axes))
-        before, size, after = leaf.shape[:axis], leaf.shape[axis], leaf.shape[axis + 1 :]
-        split = leaf.reshape(*before, parts, size // parts, *after).astype(wide)
+        before, length, after = leaf.shape[:axis], leaf.shape[axis], leaf.shape[axis + 1 :]
+        split = leaf.reshape(*before, parts, length // parts, *after).astype(wide)
         sums = split.sum([1 + a for a in axes if a >= axis])
         # Or else XLA makes one sum of both.
-        return leaf, jax.lax.optimization_barrier(sums).sum([a for a in axes if a <= axis])
+        total = jax.lax.optimization_barrier(sums).sum([a for a in axes if a <= axis])
+        return leaf, total / size
 
-    return jax.lax.platform_dependent(leaf, cuda=in_parts, rocm=in_parts, default=at_once)
+    return jax.lax.platform_dependent(
+        leaf, cuda=in_parts, rocm=in_parts, tpu=divided_first, default=summed_first
+    )
 
 
 def _parts(shape: Shape, axes: Shape, is_split: bool) -> tuple[int, int]:
