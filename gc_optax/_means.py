@@ -38,6 +38,7 @@ def minus_mean(leaf: jax.Array, axes: Shape, mesh_axes: tuple[Hashable, ...] = (
     # A narrow mean would be off by more than the gradient's own rounding; the subtraction is
     # done wide too, so that the result is rounded once.
     wide = jnp.dtype(jnp.float32) if leaf.dtype.itemsize < 4 else leaf.dtype
+    axes = tuple(sorted(axes))
     kept, mean = _mean(leaf, axes, wide)
     if mesh_axes:
         mean = jax.lax.pmean(mean, mesh_axes)  # of means of equally many weights

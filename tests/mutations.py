@@ -39,25 +39,31 @@ MUTATIONS = {
         ),
     ),
     "the sum for the mean": Mutation(
-        "_centralize.py",
-        ".mean(axes, keepdims=True)",
-        ".sum(axes, keepdims=True)",
+        "_means.py",
+        "leaf.astype(wide).sum(axes) / size",
+        "leaf.astype(wide).sum(axes)",
         _tests("test_centralize_leaves", "test_one_fan_in_serves_the_whole_tree"),
     ),
     "the dtype of the leaf is lost": Mutation(
-        "_centralize.py",
-        "return (leaf.astype(wide) - mean).astype(leaf.dtype)",
-        "return leaf.astype(wide) - mean",
+        "_means.py",
+        "jnp.expand_dims(mean, axes)).astype(leaf.dtype)",
+        "jnp.expand_dims(mean, axes))",
         _tests("test_centralize_leaves", "test_the_dtype_is_preserved"),
     ),
     "the mean of 16-bit floats in 16 bits": Mutation(
-        "_centralize.py",
+        "_means.py",
         "wide = jnp.dtype(jnp.float32) if leaf.dtype.itemsize < 4 else leaf.dtype",
         "wide = leaf.dtype",
         _tests(
             "test_centralize_leaves",
             "test_the_mean_of_16_bit_floats_is_accumulated_in_float32",
         ),
+    ),
+    "of a part only the first axis is summed": Mutation(
+        "_means.py",
+        "[1 + a for a in axes if a >= axis]",
+        "[1 + axis]",
+        _tests("test_means", "test_large_leaves_lose_their_mean"),
     ),
     "the batch axes are averaged too": Mutation(
         "_centralize.py",
@@ -81,7 +87,7 @@ MUTATIONS = {
         _tests("test_centralize_leaves", "test_integers_and_booleans_pass_unchanged"),
     ),
     "the shards of a fan-in are summed": Mutation(
-        "_centralize.py",
+        "_means.py",
         "jax.lax.pmean(mean, mesh_axes)",
         "jax.lax.psum(mean, mesh_axes)",
         _tests("test_shard_map", "test_16_bit_shards_get_the_unsharded_result"),

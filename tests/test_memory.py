@@ -137,7 +137,7 @@ def test_a_single_leaf_needs_room_for_no_more_than_its_means(shape, axes, dtype)
 
 
 def test_the_measure_notices_the_wide_copy_that_the_plain_formula_makes_of_bfloat16():
-    # Should this fail because XLA makes no copy any more, `centralize` needs no barriers either.
+    # Should this fail because XLA makes no copy any more, `centralize` needs no barrier either.
     def plain(grads, params=None):
         del params
         wide = grads.astype(jnp.float32)
