@@ -1,0 +1,137 @@
+"""The committed numbers of `compiled.py` as tables, for the documentation."""
+
+import json
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results" / "compiled"
+SMALLEST = "ViT-B/16, 2 layers"
+STEP = "training step: "
+MIB = 2**20
+
+
+def read(target: str) -> dict:
+    """What `compiled.py` wrote for a target such as `v5e:2x2`."""
+    path = RESULTS / f"{target.replace(':', '_')}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def versions(target: str) -> str:
+    """As in `jax 0.12.0.1, optax 0.2.8, libtpu 0.0.50.1`."""
+    return ", ".join(f"{name} {version}" for name, version in read(target)["versions"].items())
+
+
+def grouped(rows, *keys: str) -> dict[tuple, dict[str, dict]]:
+    """The variants of each program, by the values of `keys`."""
+    found: dict[tuple, dict[str, dict]] = {}
+    for row in rows:
+        found.setdefault(tuple(row.get(key) for key in keys), {})[row["variant"]] = row
+    return found
+
+
+def arrays(row: dict, key: str = "moved") -> str:
+    """Bytes in arrays as large as the parameters."""
+    return f"{row[key] / row['parameters']:.2f}"
+
+
+def kernels_per_leaf(found: dict[str, dict], variant: str) -> str:
+    """How many kernels a centralized leaf adds."""
+    added = found[variant]["kernels"] - found["none"]["kernels"]
+    return f"{added / found['none']['centralized_leaves']:.2f}"
+
+
+def markdown(header: list[str], rows: list[list[str]], left: int) -> str:
+    """A table whose first `left` columns are words."""
+    lines = [header, ["---"] * left + ["---:"] * (len(header) - left), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def updates(target: str, gradients: str) -> str:
+    """The update steps on one device."""
+    rows = [
+        row
+        for row in read(target)["rows"]
+        if row["gradients"] == gradients and "devices" not in row and row["tree"] != SMALLEST
+    ]
+    header = ["", "place of GC", "needed", "without GC", "GC", "`optax.centralize()`"]
+    header += ["kernels of GC per leaf", "of `optax`", "temporary memory of GC, MiB"]
+    lines = [
+        [
+            *(tree, f"`{place}`", arrays(found["gc"], "needed")),
+            *(arrays(found[variant]) for variant in ("none", "gc", "optax")),
+            *(kernels_per_leaf(found, variant) for variant in ("gc", "optax")),
+            f"{found['gc']['temporary'] / MIB:.1f}",
+        ]
+        for (tree, place), found in grouped(rows, "tree", "place").items()
+    ]
+    return markdown(header, lines, 2)
+
+
+def formulations(*targets: str) -> str:
+    """GC as it is written, and as one would write it."""
+    header = ["target", "gradients", "place of GC", "needed", "GC", "plain", "`optax`"]
+    header += ["kernels per leaf: GC", "plain", "`optax`"]
+    lines = []
+    for target in targets:
+        rows = [row for row in read(target)["rows"] if row["tree"] == SMALLEST]
+        for (gradients, place), found in grouped(rows, "gradients", "place").items():
+            shown = ("gc", "plain", "optax")
+            lines.append(
+                [
+                    *(target, gradients, f"`{place}`", arrays(found["gc"], "needed")),
+                    *(arrays(found[variant]) for variant in shown),
+                    *(kernels_per_leaf(found, variant) for variant in shown),
+                ]
+            )
+    return markdown(header, lines, 3)
+
+
+def _sent(row: dict) -> str:
+    parts = [
+        f"{count:.0f} {kind} ({size / MIB:,.1f} MiB)"
+        for kind, (count, size) in sorted(row["collectives"].items())
+    ]
+    return ", ".join(parts) or "nothing"
+
+
+def decoder(*targets: str) -> str:
+    """The update of the decoder."""
+    header = ["target", "devices", "place of GC", "sent without GC", "sent with GC"]
+    header += ["needed", "without GC", "GC", "`optax.centralize()`", "temporary memory of GC, MiB"]
+    lines = []
+    for target in targets:
+        rows = [
+            row
+            for row in read(target)["rows"]
+            if row["tree"].startswith("decoder") and not row["place"].startswith(STEP)
+        ]
+        for (devices, place), found in grouped(rows, "devices", "place").items():
+            lines.append(
+                [
+                    *(target, str(devices), f"`{place}`"),
+                    *(_sent(found[variant]) for variant in ("none", "gc")),
+                    arrays(found["gc"], "needed"),
+                    *(arrays(found[variant]) for variant in ("none", "gc", "optax")),
+                    f"{found['gc']['temporary'] / MIB:,.1f}",
+                ]
+            )
+    return markdown(header, lines, 5)
+
+
+def steps(*targets: str) -> str:
+    """Whole training steps: what GC adds to them."""
+    header = ["", "target", "devices", "sent without GC", "sent with GC", "kernels without", "with"]
+    header += ["peak memory without, MiB", "with", "bytes that GC adds"]
+    lines = []
+    for target in targets:
+        rows = [row for row in read(target)["rows"] if row["place"].startswith(STEP)]
+        for (tree, devices), found in grouped(rows, "tree", "devices").items():
+            pair = found["none"], found["gc"]
+            lines.append(
+                [
+                    *(tree, target, str(devices), *(_sent(row) for row in pair)),
+                    *(f"{row['kernels']:,}" for row in pair),
+                    *(f"{row['peak'] / MIB:,.0f}" for row in pair),
+                    f"{pair[1]['moved'] / pair[0]['moved'] - 1:+.2%}",
+                ]
+            )
+    return markdown(header, lines, 5)
