@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable
+from functools import partial
 
 import jax
 
@@ -14,9 +15,33 @@ import torch
 
 NAMES = ("alone", "gc")
 OPTIMIZERS = {
-    "adam": lambda params, fused: torch.optim.Adam(params, lr=1e-3, fused=fused),
-    "sgd": lambda params, fused: torch.optim.SGD(params, lr=0.1, momentum=0.9, fused=fused),
+    "centralize, adam": lambda params, fused: torch.optim.Adam(params, lr=1e-3, fused=fused),
+    "centralize, sgd": lambda params, fused: torch.optim.SGD(
+        params, lr=0.1, momentum=0.9, fused=fused
+    ),
 }
+OPTIMIZERS["add_decayed_weights, centralize, sgd"] = OPTIMIZERS["centralize, sgd"]
+
+
+class AdamW:
+    """AdamW, one parameter after another, with GC on its step: PyTorch's own shows no step."""
+
+    def __init__(self, params: list[torch.Tensor], decay: float = 0.1, rate: float = 1e-3):
+        self.params, self.decay, self.rate, self.steps = params, decay, rate, 0
+        self.moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in params]
+
+    def step(self, gc: bool) -> None:
+        """An update with moments of 0.9 and 0.999."""
+        self.steps += 1
+        corrected = math.sqrt(1 - 0.999**self.steps) / (1 - 0.9**self.steps)
+        for param, (first, second) in zip(self.params, self.moments, strict=True):
+            first.lerp_(param.grad, 0.1)
+            second.mul_(0.999).addcmul_(param.grad, param.grad, value=0.001)
+            step = first / second.sqrt().add_(1e-8)
+            step.mul_(corrected).add_(param, alpha=self.decay)
+            if gc:
+                centralize(step)
+            param.add_(step, alpha=-self.rate)
 
 
 def shape_in_torch(path, fan_in: gc_optax.FanIn, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -30,18 +55,16 @@ def shape_in_torch(path, fan_in: gc_optax.FanIn, shape: tuple[int, ...]) -> tupl
     return math.prod(shape) // inputs, inputs
 
 
-def centralize(params: list[torch.Tensor]) -> None:
-    """Takes from each gradient with two axes or more its mean over all axes but the first.
+def centralize(tensor: torch.Tensor) -> None:
+    """Takes from a tensor with two axes or more its mean over all axes but the first, in place.
 
-    In place, one gradient after another, wherever the layer is: tables of embeddings too.
+    Wherever the layer is: of tables of embeddings, too.
     """
-    for param in params:
-        grad = param.grad
-        if grad is not None and grad.dim() > 1:
-            grad.sub_(grad.mean(dim=tuple(range(1, grad.dim())), keepdim=True))
+    if tensor.dim() > 1:
+        tensor.sub_(tensor.mean(dim=tuple(range(1, tensor.dim())), keepdim=True))
 
 
-def calls(shapes, optimizer: str, *, fused: bool) -> dict[str, Callable[[], None]]:
+def calls(shapes, place: str, *, fused: bool) -> dict[str, Callable[[], None]]:
     """An update alone and with GC, on the same parameters."""
     leaves = jax.tree_util.tree_leaves_with_path(shapes)
     fan_ins = jax.tree.leaves(gc_optax.fan_in_by_name(shapes))
@@ -52,14 +75,28 @@ def calls(shapes, optimizer: str, *, fused: bool) -> dict[str, Callable[[], None
         param = torch.zeros(shape, requires_grad=True)
         param.grad = torch.randn(shape, generator=generator)
         params.append(param)
-    update = OPTIMIZERS[optimizer](params, fused)
+    if place == "adamw, centralize":
+        adamw = AdamW(params)
+        return {name: partial(_without_grad, adamw.step, name == "gc") for name in NAMES}
+    update = OPTIMIZERS[place](params, fused)
+    grads = [param.grad for param in params]
 
-    def with_gc() -> None:
-        with torch.no_grad():
-            centralize(params)
+    def step(gc: bool) -> None:
+        if place.startswith("add_decayed_weights"):
+            # Into a new tensor, so that each call sees the same gradient.
+            for param, grad in zip(params, grads, strict=True):
+                param.grad = grad.add(param, alpha=5e-4)
+        if gc:
+            for param in params:
+                centralize(param.grad)
         update.step()
 
-    return {"alone": lambda: update.step(), "gc": with_gc}
+    return {name: partial(_without_grad, step, name == "gc") for name in NAMES}
+
+
+def _without_grad(step: Callable[[bool], None], gc: bool) -> None:
+    with torch.no_grad():
+        step(gc)
 
 
 def version() -> str:

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import _targets  # before JAX, which reads what it sets in the environment
 
@@ -37,6 +37,7 @@ import optax
 from _architectures import TREES as PUBLISHED
 from _architectures import vit_b16
 from _hlo import Program
+from _places import ADAM, PLACES, variants
 from jax.sharding import NamedSharding, PartitionSpec
 
 import gc_optax
@@ -46,45 +47,6 @@ TREES = {name: shapes for name, (shapes, _) in PUBLISHED.items()}
 SMALLEST = "ViT-B/16, 2 layers"
 TREES[SMALLEST] = partial(vit_b16, layers=2)
 DTYPES = ("float32", "bfloat16")
-
-SGD, ADAM = partial(optax.sgd, 0.1, momentum=0.9), partial(optax.adam, 1e-3)
-
-
-class Place(NamedTuple):
-    """Where GC stands in a chain, and what the update must move, in arrays.
-
-    Without GC that is the gradient and `others`. The mean must be known before the first entry is
-    written, so with GC the update reads the gradient again, if `gradient_again`, and moves `more`.
-    """
-
-    chain: Any
-    others: int
-    gradient_again: bool
-    more: int = 0
-
-
-PLACES = {
-    # The parameters, two moments: read and written.
-    "centralize, adam": Place(lambda gc: (gc, ADAM()), 6, True),
-    # The parameters, one moment.
-    "centralize, sgd": Place(lambda gc: (gc, SGD()), 4, True),
-    # The mean is that of the gradient and of the parameters.
-    "add_decayed_weights, centralize, sgd": Place(
-        lambda gc: (optax.add_decayed_weights(5e-4), gc, SGD()), 4, True, 1
-    ),
-    # The step, or both moments in its place, is known at the end of a first pass over everything:
-    # it is written and read again, and the parameters are, or the moments are, read again, too.
-    "adamw, centralize": Place(lambda gc: (optax.adamw(1e-3), gc), 6, False, 3),
-}
-
-
-def variants(fan_in) -> dict[str, optax.GradientTransformation]:
-    """What may stand in the place of GC."""
-    return {
-        "none": optax.identity(),
-        "gc": gc_optax.centralize(fan_in),
-        "optax": optax.centralize(),
-    }
 
 
 def plain(fan_in) -> optax.GradientTransformation:

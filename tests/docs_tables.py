@@ -28,12 +28,6 @@ def numbers(file: str) -> dict:
     return json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8"))
 
 
-def ratio(value: dict, digits: int = 2) -> str:
-    """The median, and the quartiles in brackets."""
-    middle, low, high = (f"{x:.{digits}f}" for x in (value["median"], *value["quartiles"]))
-    return f"{middle} ({low}-{high})"
-
-
 def rules_table() -> str:
     """The table of rules."""
     lines = ["| leaf | module around it | can be | by its bias also |", "|---|---|---|---|"]
@@ -123,87 +117,6 @@ def speed_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def overhead_table() -> str:
-    """What GC adds to the committed update steps."""
-    header = ["", "optimizer", "alone, ms", "with GC / alone", "byte limit"]
-    rows = (
-        [
-            *(row["tree"], row["optimizer"]),
-            f"{1e3 * row['seconds']['alone']['median']:.1f}",
-            *(ratio(row["gc_over_alone"]), f"{row['byte_limit']:.2f}"),
-            ratio(row["optax_over_alone"]),
-        ]
-        for row in numbers("overhead")["updates"]
-    )
-    return table([*header, "`optax.centralize()` / alone"], rows, "llrrrr")
-
-
-def steps_table() -> str:
-    """What GC adds to the committed training steps."""
-    header = ["", "optimizer", "batch", "without GC, ms", "with GC / without"]
-    header += ["its update: with GC / alone", "byte limit", "what GC adds to the update / step"]
-    rows = (
-        [
-            *(name, row["optimizer"], str(row["batch"])),
-            f"{1e3 * row['seconds']['alone']['median']:.0f}",
-            *(ratio(row["gc_over_alone"], 3), ratio(row["update"]["gc_over_alone"])),
-            *(f"{row['update']['byte_limit']:.2f}", f"{row['share_of_step']:.2%}"),
-        ]
-        for name, row in numbers("overhead")["steps"].items()
-    )
-    return table(header, rows, "llrrrrrr")
-
-
-def resources_table() -> str:
-    """Compilation and temporary memory of the committed update steps, and the same in PyTorch."""
-    header = ["", "optimizer", "compile alone, s", "with GC, s", "temporary memory alone, MiB"]
-    header += ["with GC, MiB", "PyTorch: with GC / alone", "fused: with GC / alone"]
-    rows = (
-        [
-            *(row["tree"], row["optimizer"]),
-            *(f"{row['compile_seconds'][name]['median']:.2f}" for name in ("alone", "gc")),
-            *(f"{row['temporary_bytes'][name] / 2**20:.2f}" for name in ("alone", "gc")),
-            *(ratio(row["torch"][kind]["gc_over_alone"]) for kind in ("default", "fused")),
-        ]
-        for row in numbers("overhead")["updates"]
-    )
-    return table(header, rows, "llrrrrrr")
-
-
-def reductions_table() -> str:
-    """How fast the committed formulations of the mean are."""
-    shapes = numbers("reductions")["shapes"]
-    names = list(shapes[0]["over_mean"])
-    rows = (
-        [
-            " x ".join(map(str, row["shape"])),
-            f"{row['bytes'] / 2**30 / row['seconds']['mean']['median']:.1f}",
-            *(ratio(row["over_mean"][name]) for name in names),
-        ]
-        for row in shapes
-    )
-    header = ["kernel", "mean, GiB/s", *(f"{name} / mean" for name in names)]
-    return table(header, rows, "l" + "r" * (1 + len(names)))
-
-
-def formulations_table() -> str:
-    """The committed update steps, by formulation of the mean."""
-    updates = numbers("reductions")["updates"]
-    speeds = {
-        "alone, GiB/s": "bytes_per_second_alone",
-        "the added read, GiB/s": "bytes_per_second_of_the_added_read",
-    }
-    rows = [
-        [name, *(f"{row[key] / 2**30:.1f}" for row in updates.values())]
-        for name, key in speeds.items()
-    ]
-    rows += [
-        [f"{name} / alone", *(ratio(row["over_alone"][name]) for row in updates.values())]
-        for name in next(iter(updates.values()))["over_alone"]
-    ]
-    return table(["", *updates], rows, "l" + "r" * len(updates))
-
-
 def precision_table() -> str:
     """The committed errors at the largest fan-in, the larger of those over the two axes."""
     content = numbers("precision")
@@ -237,23 +150,9 @@ def results_table() -> str:
     return headline_table([read_run(path.parent) for path in sorted(RESULTS.glob("*/run.json"))])
 
 
-SCALE_TABLES = (
-    *(overhead_table, formulations_table, reductions_table),
-    *(steps_table, resources_table, precision_table),
-)
-
-
 if __name__ == "__main__":
     for make in (
-        *(
-            zoo_table,
-            zoo_misses_table,
-            rules_table,
-            models_table,
-            protocols_table,
-            speed_table,
-            results_table,
-        ),
-        *SCALE_TABLES,
+        *(zoo_table, zoo_misses_table, rules_table, models_table, protocols_table, speed_table),
+        *(results_table, precision_table),
     ):
         print(make())

@@ -138,7 +138,7 @@ def test_the_targets_that_are_promised_are_there():
 )
 def test_the_programs_for_a_tpu_are_as_committed(tmp_path):
     """Another version of XLA may do otherwise, within what is needed."""
-    smallest = loaded("compiled_tables").SMALLEST
+    smallest = loaded("tables").SMALLEST
     output = tmp_path / "v5e_2x2.json"
     command = [sys.executable, str(BENCHMARKS / "compiled.py"), "v5e:2x2", "--trees", smallest]
     subprocess.run([*command, "--output", str(output)], check=True, timeout=1200)

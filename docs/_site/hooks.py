@@ -7,6 +7,7 @@ import html
 import pathlib
 import posixpath
 import re
+import sys
 import xml.etree.ElementTree as ET
 
 import nbconvert
@@ -17,6 +18,10 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = pathlib.Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import tables  # noqa: E402
+
 DOCS = ROOT / "docs"
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -56,6 +61,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     uri = page.file.src_uri
     sources = {uri: source for source, uri in _outside().items()}
     markdown = _relinked(markdown, sources.get(uri, DOCS / uri), uri, config)
+    markdown = re.sub(r"^<!-- table: (.+) -->$", lambda m: table(m[1]), markdown, flags=re.M)
     # As sessions, whose prompts and printed lines are told from code.
     markdown = re.sub(r"^```python\n(?=>>> )", "```pycon\n", markdown, flags=re.M)
     return re.sub(
@@ -64,6 +70,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         markdown,
         flags=re.M,
     )
+
+
+def table(call: str) -> str:
+    """A table of committed numbers: a function of benchmarks/tables.py, and its arguments."""
+    name, *arguments = call.split()
+    return getattr(tables, name)(*arguments)
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
