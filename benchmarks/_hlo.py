@@ -63,6 +63,7 @@ class Instruction(NamedTuple):
     results: tuple[Array, ...]
     operands: tuple[str, ...]
     attributes: str
+    nested: bool  # of what starts something: whether its results come behind a tuple of operands
 
 
 class Program:
@@ -124,7 +125,8 @@ class Program:
                 kind = one.opcode.removesuffix("-start")
                 if kind in COLLECTIVES and not one.opcode.endswith("-done"):
                     results = one.results
-                    if one.opcode.endswith("-start") and kind != "all-reduce":
+                    is_flat = one.opcode.endswith("-start") and not one.nested
+                    if is_flat and kind != "all-reduce":
                         results = results[len(results) // 2 :]  # behind the operands
                     found[kind][0] += times
                     found[kind][1] += times * sum(array.bytes for array in results)
@@ -145,7 +147,9 @@ def _instruction(name: str, text: str) -> Instruction:
     assert opcode, text
     close = _closing(text, opcode.end() - 1)
     operands = re.findall(r"%([\w.-]+)", text[opcode.end() : close])
-    return Instruction(name, opcode[1], _arrays(text[:end]), tuple(operands), text[close + 1 :])
+    nested = text.startswith("((") and opcode[1].endswith("-start")
+    results = _arrays(text[_closing(text, 1) : end] if nested else text[:end])
+    return Instruction(name, opcode[1], results, tuple(operands), text[close + 1 :], nested)
 
 
 def _closing(text: str, start: int) -> int:
@@ -182,7 +186,7 @@ def _moved(each: Instruction, beside: dict[str, Instruction]) -> float:
     if each.opcode == "copy-start":  # (destination, source, context)
         return _off_chip(each.results[:2])
     if each.opcode in ("slice-start", "async-start"):  # ((operands), destination, context)
-        destination = each.results[1]
+        destination = each.results[0]
         return destination.bytes + _off_chip([destination])  # as much is read as is taken out
     read = [array for name in each.operands if name in beside for array in beside[name].results]
     return _off_chip(read) + _off_chip(each.results)

@@ -1,6 +1,6 @@
 """What XLA makes of `centralize`, compiled for TPUs and GPUs that are not there.
 
-    pip install ".[benchmarks]" "jax[tpu]"     # or "jax[cuda12]", for GPUs
+    pip install ".[experiments]" "jax[tpu]"     # or "jax[cuda12]", for GPUs
     python benchmarks/compiled.py v5e:2x2      # or v6e:2x2, v5e:4x4, H100, A100
 
 Nothing is run, so this gives programs and no times: how many arrays as large as the parameters an

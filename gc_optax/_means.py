@@ -5,12 +5,13 @@ gradient plus decayed weights, or the step of an optimizer. The mean must be kno
 entry is written, so the leaf is used twice, and how that is written decides whether XLA computes it
 twice from what it is made of, which costs reads, or keeps it in between, which costs memory.
 
-- On a TPU and on a CPU a barrier stands between the leaf and the subtraction. Without it XLA also
-  computes what precedes twice, for a CPU even into two arrays.
 - On a TPU the leaf is divided before it is summed. The other way round, each mean takes a kernel of
-  its own, and XLA does not sum while it computes what precedes. On a CPU that would cost an array.
-- On a GPU there is no barrier. But XLA computes what precedes inside of a sum only if enough sums
-  run side by side, so a long sum with few outputs is taken in parts, and the parts are added up.
+  its own, and XLA does not sum while it computes what precedes.
+- On a GPU XLA computes what precedes inside of a sum only if enough sums run side by side, so a
+  long sum with few outputs is taken in parts, and the parts are added up.
+- On a CPU XLA computes nothing inside of a sum over the first axes, so dividing first would cost an
+  array. A barrier stands between the leaf and the subtraction: without it XLA keeps what precedes
+  twice, once for the sum and once for the subtraction.
 
 What the programs move, compiled for each platform, is in the documentation, on the page
 "Benchmarks".
@@ -54,7 +55,7 @@ def _mean(leaf: jax.Array, axes: Shape, wide: jnp.dtype) -> tuple[jax.Array, jax
         return jax.lax.optimization_barrier(leaf), leaf.astype(wide).sum(axes) / size
 
     def divided_first(leaf: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jax.lax.optimization_barrier(leaf), (leaf.astype(wide) / size).sum(axes)
+        return leaf, (leaf.astype(wide) / size).sum(axes)
 
     def in_parts(leaf: jax.Array) -> tuple[jax.Array, jax.Array]:
         axis, parts = _parts(leaf.shape, axes, _is_split(leaf, axes))
