@@ -22,7 +22,9 @@ def program(text: str, trips: int = 1):
 def of(function, *shapes: tuple[int, ...]):
     """The program of a function of float32 arrays, for the CPU."""
     arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    return program(jax.jit(function).lower(*arguments).compile().as_text())
+    text = jax.jit(function).lower(*arguments).compile().as_text()
+    assert text is not None
+    return program(text)
 
 
 def test_an_elementwise_product_reads_and_writes_its_arrays_once():

@@ -38,9 +38,10 @@ def on_platform(request, monkeypatch):
         return functions[request.param](leaf)
 
     monkeypatch.setattr(jax.lax, "platform_dependent", chosen)
-    _means._mean.clear_cache()
+    compiled: Any = _means._mean
+    compiled.clear_cache()
     yield request.param
-    _means._mean.clear_cache()
+    compiled.clear_cache()
 
 
 def check(leaf: np.ndarray, axes: tuple[int, ...]) -> None:
