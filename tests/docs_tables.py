@@ -5,9 +5,11 @@
 prints them all; `tests/test_docs.py` looks for them in the pages.
 """
 
+import inspect
 import json
 import pathlib
 import re
+from collections.abc import Iterable
 
 import jax
 from flax import nnx
@@ -19,6 +21,8 @@ from gc_optax.experiments._protocols import PROTOCOLS, settings
 from gc_optax.experiments._report_tables import headline_table, table
 from gc_optax.experiments._runs import read_run
 from gc_optax.models import MODELS
+from tests.authors import ALGORITHM_GC, GC_CODE, HELPERS, WITHOUT_THE_ALIAS, Row
+from tests.test_chains import OURS, THEIRS, Chain
 
 RESULTS = pathlib.Path(__file__).parents[1] / "benchmarks" / "results"
 
@@ -43,6 +47,72 @@ def rules_table() -> str:
         can_be = f"{layouts} ({guess})" if layouts and guess else layouts or guess
         lines.append(f"| {leaf} | {module} | {can_be} | {by_bias} |")
     return "\n".join(lines) + "\n"
+
+
+def links(chain: str) -> str:
+    """Each transformation of a chain as code, split at the commas outside of brackets."""
+    parts, depth = [""], 0
+    for character in chain:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return ", ".join(f"`{part.strip()}`" for part in parts)
+
+
+def chain_table(title: str, chains: dict[str, Chain]) -> str:
+    """Where GC stands in a chain, and what becomes of the mean of each unit's weights."""
+    said = {"preserved": "yes", "decays": "no, it decays", "moves": "no"}
+    lines = [f"| {title} | `optax.chain` of | weight mean preserved |", "|---|---|---|"]
+    for name, chain in chains.items():
+        lines.append(f"| {name} | {links(chain.row.chain)} | {said[chain.mean]} |")
+    return "\n".join(lines) + "\n"
+
+
+def their_chains_table() -> str:
+    """The chains that give the numbers of the authors' classes."""
+    return chain_table("the paper's code", THEIRS)
+
+
+def our_chains_table() -> str:
+    """The chains that are no class of theirs."""
+    return chain_table("with Optax's own constants", OURS)
+
+
+def authors_table(rows: Iterable[Row]) -> str:
+    """The chain for each class of the authors, and what Optax does by itself."""
+    lines = ["| there | `optax.chain` of | Optax's own, for new code |", "|---|---|---|"]
+    lines += [f"| `{row.there}` | {links(row.chain)} | {row.own} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def gc_code_table() -> str:
+    """The older code."""
+    return authors_table(GC_CODE)
+
+
+def algorithm_gc_table() -> str:
+    """The newer code."""
+    return authors_table(ALGORITHM_GC)
+
+
+def without_the_alias_table() -> str:
+    """What cannot be had, and the chain that comes nearest."""
+    return authors_table(WITHOUT_THE_ALIAS)
+
+
+def helpers_block() -> str:
+    """The functions that these chains are written with, as an example that runs."""
+    lines = []
+    for helper in HELPERS:
+        first, *rest = inspect.getsource(helper).rstrip().splitlines()
+        lines += [f">>> {first}", *(f"... {line}".rstrip() for line in rest)]
+    return "\n".join(lines) + "\n"
+
+
+AUTHORS_TABLES = (gc_code_table, algorithm_gc_table, without_the_alias_table, helpers_block)
+CHAIN_TABLES = (their_chains_table, our_chains_table)
 
 
 def zoo_table() -> str:
@@ -154,5 +224,7 @@ if __name__ == "__main__":
     for make in (
         *(zoo_table, zoo_misses_table, rules_table, models_table, protocols_table, speed_table),
         *(results_table, precision_table),
+        *CHAIN_TABLES,
+        *AUTHORS_TABLES,
     ):
         print(make())

@@ -19,6 +19,7 @@ TESTS = ROOT / "tests"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 CORE_TESTS = (
+    "test_authors",
     "test_centralize_leaves",
     "test_chains",
     "test_determinism",

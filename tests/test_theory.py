@@ -204,7 +204,7 @@ def test_over_200_steps_the_constraint_drifts_as_the_table_says(name):
     loss, initial, fan_in = perceptron()
     steps = 200
     params = initial
-    if name.startswith("Ranger"):
+    if name.startswith(("Lookahead", "Ranger")):
         params = optax.LookaheadParams.init_synced(params)
     trajectory = train(CHAINS[name].build(), loss, params, steps)
     drifts = jax.vmap(lambda params: diagnostics.drift(params, initial, fan_in))(trajectory)
@@ -221,7 +221,7 @@ def test_over_200_steps_the_constraint_drifts_as_the_table_says(name):
             left = (1 - LR * WD) ** np.arange(1, steps + 1)
             along = np.sqrt(weights.shape[1]) * np.asarray(start[layer]["kernel"])
             np.testing.assert_allclose(drift, np.outer(left - 1, along), atol=rounding)
-            assert left[-1] < 0.4
+            assert left[-1] < 0.6
         else:
             np.testing.assert_allclose(drift, np.zeros_like(drift), atol=rounding)
             # The weights themselves do move.
