@@ -151,6 +151,7 @@ def convolutions_only(request):
 @pytest.mark.parametrize("name", OURS)
 def test_50_steps_follow_the_update_rule_in_float64(name, convolutions_only):
     row, _, reference = OURS[name]
+    assert reference is not None
     expected = weights_by(lambda: reference(gc_conv_only=convolutions_only))
     assert difference(weights_here(row, convolutions_only, WD), expected) <= 1e-5
     initial, _ = initial_params_and_grads()
