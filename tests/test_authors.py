@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -53,8 +54,8 @@ def train(row: Row, gc_conv_only: bool, params, grads, wd):
 
     def step(carry, grads):
         params, state, start = carry
-        updates, state = optimizer.update(grads, state, params)
-        params = optax.apply_updates(params, updates)
+        updates, state = cast(Any, optimizer.update(grads, state, params))
+        params = cast(Any, optax.apply_updates(params, updates))
         if row.takes_one_step_first():  # before the slow weights start and their steps count
             slow = jax.tree.map(lambda *pair: jnp.where(start, *pair), params.fast, params.slow)
             params = params._replace(slow=slow)
