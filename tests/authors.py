@@ -75,14 +75,19 @@ def moments_of(b1, b2):
     return moments
 
 
-def Adam(lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, *, gc_loc=False, **gc) -> Step:
+def Adam(
+    lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, amsgrad=False, *, gc_loc=False, **gc
+) -> Step:
     project, moments = projection(**gc), moments_of(*betas)
+    largest = 0.0
 
     def step(w, g):
+        nonlocal largest
         g = g + weight_decay * w
         t, m, v = moments(project(g) if gc_loc else g)
+        largest = np.maximum(largest, v) if amsgrad else v
         c1, c2 = (1 - beta**t for beta in betas)
-        direction = m / (np.sqrt(v / c2) + eps)
+        direction = m / (np.sqrt(largest / c2) + eps)
         return w - lr / c1 * (direction if gc_loc else project(direction))
 
     return step
