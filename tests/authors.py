@@ -75,14 +75,19 @@ def moments_of(b1, b2):
     return moments
 
 
-def Adam(lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, *, gc_loc=False, **gc) -> Step:
+def Adam(
+    lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, amsgrad=False, *, gc_loc=False, **gc
+) -> Step:
     project, moments = projection(**gc), moments_of(*betas)
+    largest = 0.0
 
     def step(w, g):
+        nonlocal largest
         g = g + weight_decay * w
         t, m, v = moments(project(g) if gc_loc else g)
+        largest = np.maximum(largest, v) if amsgrad else v
         c1, c2 = (1 - beta**t for beta in betas)
-        direction = m / (np.sqrt(v / c2) + eps)
+        direction = m / (np.sqrt(largest / c2) + eps)
         return w - lr / c1 * (direction if gc_loc else project(direction))
 
     return step
@@ -341,13 +346,15 @@ GC_CODE = (
     ),
     Row(
         "AdamW_GC(lr, weight_decay=wd)",
-        "centralize(), scale_by_adam(), add_decayed_weights(adamw_gc_decay(wd)), "
+        "centralize(), scale_by_adam(), "
+        "inject_hyperparams(add_decayed_weights)(adamw_gc_decay(wd)), "
         "scale_by_learning_rate(lr)",
         ADAMW,
     ),
     Row(
         "AdamW_GC2(lr, weight_decay=wd)",
-        "scale_by_adam(), add_decayed_weights(adamw_gc_decay(wd)), centralize(), "
+        "scale_by_adam(), inject_hyperparams(add_decayed_weights)(adamw_gc_decay(wd)), "
+        "centralize(), "
         "scale_by_learning_rate(lr)",
         ADAMW,
     ),
@@ -392,13 +399,13 @@ ALGORITHM_GC = (
     ),
     Row(
         "AdamW(lr, weight_decay=wd, use_gc=True)",
-        "centralize(), scale_by_adam(), add_decayed_weights(adamw_decay(wd)), "
+        "centralize(), scale_by_adam(), inject_hyperparams(add_decayed_weights)(adamw_decay(wd)), "
         "scale_by_learning_rate(lr)",
         ADAMW,
     ),
     Row(
         "AdamW(lr, weight_decay=wd, use_gc=True, gc_loc=False)",
-        "scale_by_adam(), add_decayed_weights(adamw_decay(wd)), centralize(), "
+        "scale_by_adam(), inject_hyperparams(add_decayed_weights)(adamw_decay(wd)), centralize(), "
         "scale_by_learning_rate(lr)",
         ADAMW,
     ),
@@ -426,7 +433,8 @@ ALGORITHM_GC = (
     ),
     Row(
         "Lookahead(AdamW(lr, weight_decay=wd, use_gc=True))",
-        "lookahead(chain(centralize(), scale_by_adam(), add_decayed_weights(adamw_decay(wd)), "
+        "lookahead(chain(centralize(), scale_by_adam(), "
+        "inject_hyperparams(add_decayed_weights)(adamw_decay(wd)), "
         "scale_by_learning_rate(lr)), 5, 0.5)",
         LOOKAHEAD,
     ),
@@ -435,28 +443,28 @@ ALGORITHM_GC = (
 WITHOUT_THE_ALIAS = (
     Row(
         "RAdam(lr, weight_decay=wd, use_gc=True, gc_loc=True)",
-        "centralize(), scale_by_radam(), add_decayed_weights(radam_decay(wd)), "
+        "centralize(), scale_by_radam(), inject_hyperparams(add_decayed_weights)(radam_decay(wd)), "
         "scale_by_learning_rate(lr)",
         RADAM,
         mended=True,
     ),
     Row(
         "RAdam(lr, weight_decay=wd, use_gc=True)",
-        "scale_by_radam(), add_decayed_weights(radam_decay(wd)), centralize(), "
+        "scale_by_radam(), inject_hyperparams(add_decayed_weights)(radam_decay(wd)), centralize(), "
         "scale_by_learning_rate(lr)",
         RADAM,
         mended=True,
     ),
     Row(
         "PlainRAdam(lr, weight_decay=wd, use_gc=True, gc_loc=True)",
-        "centralize(), scale_by_radam(), add_decayed_weights(radam_decay(wd)), "
+        "centralize(), scale_by_radam(), inject_hyperparams(add_decayed_weights)(radam_decay(wd)), "
         "scale_by_learning_rate(lr**2)",
         PLAIN_DECAY,
         mended=True,
     ),
     Row(
         "PlainRAdam(lr, weight_decay=wd, use_gc=True)",
-        "scale_by_radam(), add_decayed_weights(radam_decay(wd)), centralize(), "
+        "scale_by_radam(), inject_hyperparams(add_decayed_weights)(radam_decay(wd)), centralize(), "
         "scale_by_learning_rate(lr**2)",
         PLAIN_DECAY,
         mended=True,
@@ -464,14 +472,16 @@ WITHOUT_THE_ALIAS = (
     Row(
         "Ranger(lr, weight_decay=wd, use_gc=True, gc_loc=True)",
         "lookahead(chain(centralize(), scale_by_radam(b1=0.95, eps=1e-5), "
-        "add_decayed_weights(radam_decay(wd, 0.95)), scale_by_learning_rate(lr)), 6, 0.5)",
+        "inject_hyperparams(add_decayed_weights)(radam_decay(wd, 0.95)), "
+        "scale_by_learning_rate(lr)), 6, 0.5)",
         RADAM,
         mended=True,
     ),
     Row(
         "Ranger(lr, weight_decay=wd, use_gc=True)",
         "lookahead(chain(scale_by_radam(b1=0.95, eps=1e-5), "
-        "add_decayed_weights(radam_decay(wd, 0.95)), centralize(), scale_by_learning_rate(lr)), "
+        "inject_hyperparams(add_decayed_weights)(radam_decay(wd, 0.95)), centralize(), "
+        "scale_by_learning_rate(lr)), "
         "6, 0.5)",
         RADAM,
         mended=True,

@@ -1,7 +1,9 @@
 """The chains of docs/migrating.md give the numbers of the authors' classes."""
 
 import functools
+import inspect
 from collections.abc import Callable
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -53,8 +55,8 @@ def train(row: Row, gc_conv_only: bool, params, grads, wd):
 
     def step(carry, grads):
         params, state, start = carry
-        updates, state = optimizer.update(grads, state, params)
-        params = optax.apply_updates(params, updates)
+        updates, state = cast(Any, optimizer.update(grads, state, params))
+        params = cast(Any, optax.apply_updates(params, updates))
         if row.takes_one_step_first():  # before the slow weights start and their steps count
             slow = jax.tree.map(lambda *pair: jnp.where(start, *pair), params.fast, params.slow)
             params = params._replace(slow=slow)
@@ -188,3 +190,25 @@ def test_in_float32_optax_rounds_the_rectification(beta, largest):
     )
     expected = weights_there(row, False, 0.0, mended=False)
     assert difference(weights_here(row, False, 0.0, wide=False), expected) <= largest
+
+
+AMSGRAD = Row(
+    "Adam(lr, (0.9, 0.9), 1e-8, wd, True, use_gc=True)",
+    "add_decayed_weights(wd), scale_by_amsgrad(b2=0.9, bias_correction_nu=False), "
+    "scale_by_schedule(lambda count: (1 - 0.9 ** (count + 1)) ** 0.5), "
+    "centralize(), scale_by_learning_rate(lr)",
+    "add_decayed_weights(wd), amsgrad(lr, b2=0.9), centralize()",
+)
+
+
+@pytest.mark.skipif(
+    "bias_correction_nu" not in inspect.signature(optax.scale_by_amsgrad).parameters,
+    reason="This Optax takes the largest second moment after the bias correction only.",
+)
+def test_newer_versions_of_optax_have_the_authors_amsgrad():
+    expected = weights_there(AMSGRAD, False, 0.1, mended=False)
+    assert difference(weights_here(AMSGRAD, False, 0.1), expected) <= 1e-5
+    own = AMSGRAD._replace(chain=AMSGRAD.own)
+    assert difference(weights_here(own, False, 0.1), expected) > 0.01
+    plain = AMSGRAD._replace(there=AMSGRAD.there.replace("True, use", "False, use"))
+    assert difference(weights_there(plain, False, 0.1, mended=False), expected) > 0.01
