@@ -78,11 +78,12 @@ def _parts(shape: Shape, axes: Shape, is_split: bool) -> tuple[int, int]:
     wanted = min(math.ceil(SUMS_SIDE_BY_SIDE / outputs), size // SHORTEST_SUM)
     if is_split or wanted <= 1:
         return axes[0], 1
-    axis = axes[0]
-    for axis in axes:
-        if wanted < shape[axis] or axis == axes[-1]:
+    for axis in axes[:-1]:
+        if wanted < shape[axis]:
             break
         wanted = math.ceil(wanted / shape[axis])
+    else:
+        axis = axes[-1]
     divisors = [n for n in range(1, shape[axis] + 1) if shape[axis] % n == 0]
     enough = [n for n in divisors if wanted <= n <= 2 * wanted]
     return axis, enough[0] if enough else max(n for n in divisors if n <= wanted)
