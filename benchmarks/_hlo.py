@@ -51,9 +51,6 @@ class Array(NamedTuple):
     def bytes(self) -> float:
         return BITS[self.dtype] * math.prod(self.shape) / 8
 
-    def __str__(self) -> str:
-        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
-
 
 class Instruction(NamedTuple):
     """One line of a program."""

@@ -40,7 +40,7 @@ PLACES = {
 }
 
 OTHER_CHAINS: dict[str, Callable[[optax.GradientTransformation], Links]] = {
-    # The other rows of the README's table. Lookahead adds the same to each.
+    # Other chains of the README, without schedules and Lookahead.
     "centralize, trace, add_decayed_weights": lambda gc: (gc, optax.trace(0.9), DECAY(), RATE()),
     "add_decayed_weights, centralize, adam": lambda gc: (DECAY(), gc, ADAM()),
     "add_decayed_weights, adam, centralize": lambda gc: (DECAY(), ADAM(), gc),

@@ -39,12 +39,12 @@ from _architectures import vit_b16
 from _hlo import Program
 from _places import ADAM, PLACES, variants
 from jax.sharding import NamedSharding, PartitionSpec
+from tables import SMALLEST, STEP
 
 import gc_optax
 
 RESULTS = Path(__file__).parent / "results" / "compiled"
 TREES = {name: shapes for name, (shapes, _) in PUBLISHED.items()}
-SMALLEST = "ViT-B/16, 2 layers"
 TREES[SMALLEST] = partial(vit_b16, layers=2)
 DTYPES = ("float32", "bfloat16")
 
@@ -194,7 +194,7 @@ def decoder_steps(target: str, devices: int, names, dtypes) -> Iterator[tuple[di
             return {"parameters": size(params), **measured(compiled, _decoder.LAYERS)}
 
         about = {"tree": "decoder, 8 billion", "devices": devices, "gradients": "float32"}
-        yield {**about, "place": "training step: centralize, adam", "variant": variant}, measure
+        yield {**about, "place": f"{STEP}centralize, adam", "variant": variant}, measure
 
 
 def notebook_steps(target: str, devices: int, names, dtypes) -> Iterator[tuple[dict, Any]]:
@@ -203,7 +203,7 @@ def notebook_steps(target: str, devices: int, names, dtypes) -> Iterator[tuple[d
     steps = _notebook_step.steps(_targets.mesh_of(target, devices))
     for variant in ("none", "gc", "optax"):
         about = {"tree": "ResNet-18 (notebook)", "devices": devices, "gradients": "float32"}
-        about["place"] = "training step: add_decayed_weights, centralize, sgd"
+        about["place"] = f"{STEP}add_decayed_weights, centralize, sgd"
         yield {**about, "variant": variant}, lambda v=variant: measured(steps(v))
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from benchmarks.tables import SMALLEST
 from tests.test_benchmarks_overhead import BENCHMARKS, loaded
 
 COMMITTED = BENCHMARKS / "results" / "compiled"
@@ -141,6 +142,8 @@ def test_the_committed_numbers_are_complete(target):
         if row["variant"] == "none" and "needed_without" in row:
             # What is needed is a bound but for what a TPU keeps in its vector memory.
             assert row["moved"] > 0.85 * row["needed_without"]
+        if row["variant"] == "gc" and "needed" in row and target.startswith("v"):
+            assert row["moved"] <= 1.02 * row["needed"]  # as the page says of TPUs
 
 
 def test_the_targets_that_are_promised_are_there():
@@ -154,9 +157,8 @@ def test_the_targets_that_are_promised_are_there():
 )
 def test_the_programs_for_a_tpu_are_as_committed(tmp_path):
     """Another version of XLA may do otherwise, within what is needed."""
-    smallest = loaded("tables").SMALLEST
     output = tmp_path / "v5e_2x2.json"
-    command = [sys.executable, str(BENCHMARKS / "compiled.py"), "v5e:2x2", "--trees", smallest]
+    command = [sys.executable, str(BENCHMARKS / "compiled.py"), "v5e:2x2", "--trees", SMALLEST]
     subprocess.run([*command, "--output", str(output)], check=True, timeout=1200)
     found = json.loads(output.read_text())
     committed = json.loads((COMMITTED / "v5e_2x2.json").read_text())

@@ -50,7 +50,7 @@ def places():
 
 @pytest.mark.parametrize("place", places().PLACES)
 def test_an_update_is_measured_in_all_variants(overhead, place, monkeypatch):
-    monkeypatch.setattr(overhead, "SHORTEST_SAMPLE", 0.0)
+    monkeypatch.setattr(loaded("_timing"), "SHORTEST_SAMPLE", 0.0)
     row = overhead.measure_update(SHAPES, places().PLACES[place].chain, rounds=3)
     assert (row["parameters"], row["centralized"], row["leaves"]) == (2056, 2048, 2)
     low, high = row["over_none"]["gc"]["quartiles"]
@@ -77,7 +77,7 @@ def test_every_chain_updates_with_and_without_gc(name):
 
 def test_the_optimizer_alone_copies_no_donated_buffer(overhead):
     links = places().PLACES["centralize, adam"].chain(optax.identity())
-    compiled, _ = overhead.compiled_update(SHAPES, links)
+    compiled, _ = loaded("_updates").compiled_update(SHAPES, links)
     analysis = compiled.memory_analysis()
     assert analysis.alias_size_in_bytes >= 3 * 4 * 2056
     assert analysis.temp_size_in_bytes < 1024
@@ -129,17 +129,19 @@ def test_ratios_are_taken_within_a_round(overhead):
         "alone": {"wall": np.array([1.0, 50.0, 1.0])},
         "gc": {"wall": np.array([1.5, 75.0, 1.5])},
     }
-    assert overhead.ratio(taken, "gc", "alone") == {"median": 1.5, "quartiles": [1.5, 1.5]}
+    assert loaded("_timing").ratio(taken, "gc", "alone") == {"median": 1.5, "quartiles": [1.5, 1.5]}
 
 
 def test_every_call_is_made_equally_often(overhead, monkeypatch):
-    monkeypatch.setattr(overhead, "SHORTEST_SAMPLE", 0.0)
+    monkeypatch.setattr(loaded("_timing"), "SHORTEST_SAMPLE", 0.0)
     made = {"a": 0, "b": 0}
 
     def call(name):
         made[name] += 1
 
-    taken = overhead.samples({name: lambda name=name: call(name) for name in made}, rounds=4)
+    taken = loaded("_timing").samples(
+        {name: lambda name=name: call(name) for name in made}, rounds=4
+    )
     assert made == {"a": 6, "b": 6}
     assert all(seconds["wall"].shape == (4,) for seconds in taken.values())
 
@@ -163,7 +165,7 @@ def test_in_pytorch_gradients_lose_their_mean_over_all_axes_but_the_first(overhe
 @pytest.mark.slow
 @pytest.mark.parametrize(("step", "batch"), [("resnet_step", 2), ("gpt_step", 2)])
 def test_a_training_step_is_measured_with_and_without(overhead, step, batch):
-    row = overhead.measure_step(getattr(overhead, step), batch, rounds=2)
+    row = overhead.measure_step(getattr(loaded("_training_steps"), step), batch, rounds=2)
     assert row["parameters"] == {"resnet_step": 11_220_132, "gpt_step": 466_176}[step]
     assert row["update"]["centralized"] > 0.9 * row["parameters"]
     assert row["gc_over_none"]["median"] > 0

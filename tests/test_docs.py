@@ -190,7 +190,7 @@ def test_every_table_that_a_page_asks_for_is_there(page, call):
     del page
     name, *arguments = call.split()
     made = getattr(tables, name)(*arguments)
-    if name != "measured" and name != "versions":
+    if name not in ("measured", "scheduled", "versions"):
         assert len(made.splitlines()) > 2
     assert "nan" not in made
 

@@ -1,13 +1,11 @@
-"""The committed numbers of `compiled.py` and `overhead.py` as tables of the documentation.
-
-A page has them by a line such as `<!-- table: updates H100 float32 -->`, which names a function of
-this module and its arguments.
-"""
+"""The committed numbers of `compiled.py`."""
 
 import json
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results"
+from .markdown import markdown
+
+RESULTS = Path(__file__).parents[1] / "results" / "compiled"
 SMALLEST = "ViT-B/16, 2 layers"
 STEP = "training step: "
 MIB = 2**20
@@ -15,13 +13,8 @@ MIB = 2**20
 
 def read(target: str) -> dict:
     """What `compiled.py` wrote for a target such as `v5e:2x2`."""
-    path = RESULTS / "compiled" / f"{target.replace(':', '_')}.json"
+    path = RESULTS / f"{target.replace(':', '_')}.json"
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def overhead(threads: str) -> dict:
-    """What `overhead.py` wrote for so many threads."""
-    return json.loads((RESULTS / "overhead.json").read_text(encoding="utf-8"))[threads]
 
 
 def versions(target: str) -> str:
@@ -47,12 +40,6 @@ def kernels_per_leaf(found: dict[str, dict], variant: str) -> str:
     """How many kernels a centralized leaf adds."""
     added = found[variant]["kernels"] - found["none"]["kernels"]
     return f"{added / found['none']['centralized_leaves']:.2f}"
-
-
-def markdown(header: list[str], rows: list[list[str]], left: int) -> str:
-    """A table whose first `left` columns are words."""
-    lines = [header, ["---"] * left + ["---:"] * (len(header) - left), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def updates(target: str, gradients: str) -> str:
@@ -167,138 +154,3 @@ def misses(*targets: str) -> str:
                     ]
                 )
     return markdown(header, lines, 4)
-
-
-def ratio(value: dict, digits: int = 2) -> str:
-    """The median, and the quartiles in brackets."""
-    middle, low, high = (f"{x:.{digits}f}" for x in (value["median"], *value["quartiles"]))
-    return f"{middle} ({low}-{high})"
-
-
-def _updates_on_cpu(threads: str) -> list[dict]:
-    return [row for row in overhead(threads)["rows"] if "chain" in row]
-
-
-def measured(threads: str) -> str:
-    """On which device, with what, and how often."""
-    content = overhead(threads)
-    found = {name: version for name, version in content["versions"].items() if version}
-    shown = ", ".join(
-        f"{name} {found[name]}" for name in ("jax", "optax", "torch") if name in found
-    )
-    return f"Threads: {threads}. {content['rounds']} rounds. {shown}.\n"
-
-
-def processor_times(threads: str) -> str:
-    """Ratios of processor time, and temporary memory."""
-    header = ["", "place of GC", "without GC, ms", "GC", "`optax.centralize()`"]
-    header += ["scheduled for memory: without GC", "GC", "temporary memory of GC, MiB", "scheduled"]
-    lines = []
-    for row in _updates_on_cpu(threads):
-        over, memory = row["over_none"], row["temporary_bytes"]
-        lines.append(
-            [
-                *(row["tree"], f"`{row['chain']}`"),
-                f"{1e3 * row['seconds']['none']['median']:.1f}",
-                *(
-                    ratio(over[name])
-                    for name in ("gc", "optax", "none, scheduled", "gc, scheduled")
-                ),
-                *(f"{memory[name] / MIB:.1f}" for name in ("gc", "gc, scheduled")),
-            ]
-        )
-    return markdown(header, lines, 2)
-
-
-def torch_times(threads: str) -> str:
-    """The same updates in PyTorch."""
-    header = ["", "place of GC", "JAX: GC / without", "PyTorch: GC / without", "fused"]
-    lines = []
-    for row in _updates_on_cpu(threads):
-        if row["torch"]:
-            found = [row["torch"].get(kind) for kind in ("default", "fused")]
-            lines.append(
-                [
-                    *(row["tree"], f"`{row['chain']}`", ratio(row["over_none"]["gc"])),
-                    *(ratio(value["gc_over_alone"]) if value else "" for value in found),
-                ]
-            )
-    return markdown(header, lines, 2)
-
-
-def compile_times(threads: str) -> str:
-    """Seconds to compile an update step."""
-    header = ["", "place of GC", "leaves", "without GC, s", "GC", "`optax.centralize()`"]
-    lines = [
-        [
-            *(row["tree"], f"`{row['chain']}`", f"{row['leaves']:,}"),
-            *(f"{row['compile_seconds'][name]:.1f}" for name in ("none", "gc", "optax")),
-        ]
-        for row in _updates_on_cpu(threads)
-    ]
-    return markdown(header, lines, 2)
-
-
-def training_steps(threads: str) -> str:
-    """Whole training steps on this device."""
-    header = [
-        "",
-        "place of GC",
-        "batch",
-        "without GC, ms",
-        "GC / without",
-        "its update: GC / without",
-    ]
-    header += ["what GC adds to the update / step"]
-    lines = [
-        [
-            *(
-                row["tree"].removeprefix("training step of "),
-                f"`{row['place']}`",
-                str(row["batch"]),
-            ),
-            f"{1e3 * row['seconds']['none']['median']:.0f}",
-            *(ratio(row["gc_over_none"]), ratio(row["update"]["over_none"]["gc"])),
-            f"{row['share_of_step']:.2%}",
-        ]
-        for row in overhead(threads)["rows"]
-        if "chain" not in row
-    ]
-    return markdown(header, lines, 2)
-
-
-def cost() -> str:
-    """What GC adds to the update of ResNet-50, in one table."""
-    header = ["place of GC", "CPU: time, 1 thread", "2 threads", "1 thread, scheduled for memory"]
-    header += ["H100: bytes", "TPU v5e: bytes", "TPU v6e: bytes"]
-    lines = []
-    on_cpu = {
-        threads: {
-            row["chain"]: row for row in _updates_on_cpu(threads) if row["tree"] == "ResNet-50"
-        }
-        for threads in ("1", "2")
-    }
-    compiled = {}
-    for target in ("H100", "v5e:2x2", "v6e:2x2"):
-        rows = [
-            row
-            for row in read(target)["rows"]
-            if (row["tree"], row["gradients"]) == ("ResNet-50", "float32")
-        ]
-        compiled[target] = grouped(rows, "place")
-    for (place,) in compiled["H100"]:
-        one, two = (on_cpu[threads][place] for threads in ("1", "2"))
-        bare = one["over_none"]["none, scheduled"]["median"]
-        bytes_moved = (
-            found[(place,)]["gc"]["moved"] / found[(place,)]["none"]["moved"]
-            for found in compiled.values()
-        )
-        lines.append(
-            [
-                *(f"`{place}`", f"{one['over_none']['gc']['median']:.2f}"),
-                f"{two['over_none']['gc']['median']:.2f}",
-                f"{one['over_none']['gc, scheduled']['median'] / bare:.2f}",
-                *(f"{value:.2f}" for value in bytes_moved),
-            ]
-        )
-    return markdown(header, lines, 1)

@@ -1,0 +1,171 @@
+"""The committed numbers of `overhead.py`."""
+
+import json
+from pathlib import Path
+
+from .compiled import grouped, read
+from .markdown import markdown
+
+RESULTS = Path(__file__).parents[1] / "results" / "overhead.json"
+MIB = 2**20
+
+
+def overhead(threads: str) -> dict:
+    """What `overhead.py` wrote for so many threads."""
+    return json.loads(RESULTS.read_text(encoding="utf-8"))[threads]
+
+
+def ratio(value: dict, digits: int = 2) -> str:
+    """The median, and the quartiles in brackets."""
+    middle, low, high = (f"{x:.{digits}f}" for x in (value["median"], *value["quartiles"]))
+    return f"{middle} ({low}-{high})"
+
+
+def _updates_on_cpu(threads: str) -> list[dict]:
+    return [row for row in overhead(threads)["rows"] if "chain" in row]
+
+
+def measured(threads: str) -> str:
+    """On which device, with what, and how often."""
+    content = overhead(threads)
+    found = {name: version for name, version in content["versions"].items() if version}
+    shown = ", ".join(
+        f"{name} {found[name]}" for name in ("jax", "optax", "torch") if name in found
+    )
+    return f"Threads: {threads}. {content['rounds']} rounds. {shown}.\n"
+
+
+def processor_times(threads: str) -> str:
+    """Ratios of processor time, and temporary memory."""
+    header = ["", "place of GC", "without GC, ms", "GC", "`optax.centralize()`"]
+    header += ["scheduled for memory: without GC", "GC", "temporary memory of GC, MiB", "scheduled"]
+    lines = []
+    for row in _updates_on_cpu(threads):
+        over, memory = row["over_none"], row["temporary_bytes"]
+        lines.append(
+            [
+                *(row["tree"], f"`{row['chain']}`"),
+                f"{1e3 * row['seconds']['none']['median']:.1f}",
+                *(
+                    ratio(over[name])
+                    for name in ("gc", "optax", "none, scheduled", "gc, scheduled")
+                ),
+                *(f"{memory[name] / MIB:.1f}" for name in ("gc", "gc, scheduled")),
+            ]
+        )
+    return markdown(header, lines, 2)
+
+
+def scheduled() -> str:
+    """How far the rows in which what is centralized is computed first are, scheduled or not."""
+    rows = [
+        row
+        for threads in ("1", "2")
+        for row in _updates_on_cpu(threads)
+        if not row["chain"].startswith("centralize")
+    ]
+    default, by_memory = (
+        sorted(row["over_none"][name]["median"] for row in rows) for name in ("gc", "gc, scheduled")
+    )
+    above = sum(value > 1.5 for value in by_memory)
+    shares = (row["temporary_bytes"]["gc, scheduled"] / (4 * row["parameters"]) for row in rows)
+    return (
+        f"Where what is centralized is computed first, GC takes {default[0]:.2f} to "
+        f"{default[-1]:.2f} times the chain without it, and scheduled for memory "
+        f"{by_memory[0]:.2f} to {by_memory[-1]:.2f} times ({above} of {len(rows)} rows above "
+        f"1.5), with temporary memory of at most {max(shares):.0%} of the parameters.\n"
+    )
+
+
+def torch_times(threads: str) -> str:
+    """The same updates in PyTorch."""
+    header = ["", "place of GC", "JAX: GC / without", "PyTorch: GC / without", "fused"]
+    lines = []
+    for row in _updates_on_cpu(threads):
+        if row["torch"]:
+            found = [row["torch"].get(kind) for kind in ("default", "fused")]
+            lines.append(
+                [
+                    *(row["tree"], f"`{row['chain']}`", ratio(row["over_none"]["gc"])),
+                    *(ratio(value["gc_over_alone"]) if value else "" for value in found),
+                ]
+            )
+    return markdown(header, lines, 2)
+
+
+def compile_times(threads: str) -> str:
+    """Seconds to compile an update step."""
+    header = ["", "place of GC", "leaves", "without GC, s", "GC", "`optax.centralize()`"]
+    lines = [
+        [
+            *(row["tree"], f"`{row['chain']}`", f"{row['leaves']:,}"),
+            *(f"{row['compile_seconds'][name]:.1f}" for name in ("none", "gc", "optax")),
+        ]
+        for row in _updates_on_cpu(threads)
+    ]
+    return markdown(header, lines, 2)
+
+
+def training_steps(threads: str) -> str:
+    """Whole training steps on this device."""
+    header = [
+        "",
+        "place of GC",
+        "batch",
+        "without GC, ms",
+        "GC / without",
+        "its update: GC / without",
+    ]
+    header += ["what GC adds to the update / step"]
+    lines = [
+        [
+            *(
+                row["tree"].removeprefix("training step of "),
+                f"`{row['place']}`",
+                str(row["batch"]),
+            ),
+            f"{1e3 * row['seconds']['none']['median']:.0f}",
+            *(ratio(row["gc_over_none"]), ratio(row["update"]["over_none"]["gc"])),
+            f"{row['share_of_step']:.2%}",
+        ]
+        for row in overhead(threads)["rows"]
+        if "chain" not in row
+    ]
+    return markdown(header, lines, 2)
+
+
+def cost() -> str:
+    """What GC adds to the update of ResNet-50, in one table."""
+    header = ["place of GC", "CPU: time, 1 thread", "2 threads", "1 thread, scheduled for memory"]
+    header += ["H100: bytes", "TPU v5e: bytes", "TPU v6e: bytes"]
+    lines = []
+    on_cpu = {
+        threads: {
+            row["chain"]: row for row in _updates_on_cpu(threads) if row["tree"] == "ResNet-50"
+        }
+        for threads in ("1", "2")
+    }
+    compiled = {}
+    for target in ("H100", "v5e:2x2", "v6e:2x2"):
+        rows = [
+            row
+            for row in read(target)["rows"]
+            if (row["tree"], row["gradients"]) == ("ResNet-50", "float32")
+        ]
+        compiled[target] = grouped(rows, "place")
+    for (place,) in compiled["H100"]:
+        one, two = (on_cpu[threads][place] for threads in ("1", "2"))
+        bare = one["over_none"]["none, scheduled"]["median"]
+        bytes_moved = (
+            found[(place,)]["gc"]["moved"] / found[(place,)]["none"]["moved"]
+            for found in compiled.values()
+        )
+        lines.append(
+            [
+                *(f"`{place}`", f"{one['over_none']['gc']['median']:.2f}"),
+                f"{two['over_none']['gc']['median']:.2f}",
+                f"{one['over_none']['gc, scheduled']['median'] / bare:.2f}",
+                *(f"{value:.2f}" for value in bytes_moved),
+            ]
+        )
+    return markdown(header, lines, 1)
