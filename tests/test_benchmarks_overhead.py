@@ -189,6 +189,6 @@ def test_the_committed_numbers_are_complete(threads):
     content = json.loads(RESULTS.read_text())[threads]
     assert content["device"]["kind"]
     chains = {(row["tree"], row["chain"]) for row in content["rows"] if "chain" in row}
-    networks = ("ResNet-50", "GPT-2 small", "ViT-B/16")
-    assert {(tree, place) for tree in networks for place in places().PLACES} <= chains
+    trees = loaded("_architectures").TREES
+    assert {(tree, place) for tree in trees for place in places().PLACES} <= chains
     assert {("ResNet-50", chain) for chain in places().OTHER_CHAINS} <= chains
