@@ -4,14 +4,28 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import optax
 
 import gc_optax
 
 SGD, ADAM = partial(optax.sgd, 0.1, momentum=0.9), partial(optax.adam, 1e-3)
 ADAMW = partial(optax.adamw, 1e-3, weight_decay=0.1)
+RADAM = partial(optax.radam, 1e-3)
 DECAY, RATE = partial(optax.add_decayed_weights, 5e-4), partial(optax.scale_by_learning_rate, 0.1)
 Links = tuple[optax.GradientTransformation, ...]
+
+
+def scheduled_decay() -> optax.GradientTransformation:
+    """The decay of AdamW_GC and AdamW_GC2, which changes from step to step."""
+    return optax.inject_hyperparams(optax.add_decayed_weights)(
+        lambda count: 0.01 * jnp.sqrt(1 - 0.999 ** (count + 1)) / (1 - 0.9 ** (count + 1))
+    )
+
+
+def lookahead(*links: optax.GradientTransformation) -> Links:
+    """Of a chain; it updates pairs of weights."""
+    return (optax.lookahead(optax.chain(*links), 5, 0.5),)
 
 
 class Place(NamedTuple):
@@ -40,19 +54,34 @@ PLACES = {
 }
 
 OTHER_CHAINS: dict[str, Callable[[optax.GradientTransformation], Links]] = {
-    # Other chains of the README, without schedules and Lookahead.
+    # The other chains of the tables in docs/chain.md.
     "centralize, trace, add_decayed_weights": lambda gc: (gc, optax.trace(0.9), DECAY(), RATE()),
     "add_decayed_weights, centralize, adam": lambda gc: (DECAY(), gc, ADAM()),
     "add_decayed_weights, adam, centralize": lambda gc: (DECAY(), ADAM(), gc),
+    "centralize, scale_by_adam, add_decayed_weights (scheduled)": lambda gc: (
+        *(gc, optax.scale_by_adam(), scheduled_decay(), RATE()),
+    ),
+    "scale_by_adam, add_decayed_weights (scheduled), centralize": lambda gc: (
+        *(optax.scale_by_adam(), scheduled_decay(), gc, RATE()),
+    ),
     "centralize, adamw": lambda gc: (gc, ADAMW()),
     "scale_by_adam, centralize, add_decayed_weights": lambda gc: (
         *(optax.scale_by_adam(), gc, DECAY(), RATE()),
     ),
     "centralize, adagrad": lambda gc: (gc, optax.adagrad(0.1)),
     "adagrad, centralize": lambda gc: (optax.adagrad(0.1), gc),
-    "centralize, radam": lambda gc: (gc, optax.radam(1e-3)),
-    "radam, centralize": lambda gc: (optax.radam(1e-3), gc),
+    "centralize, radam": lambda gc: (gc, RADAM()),
+    "radam, centralize": lambda gc: (RADAM(), gc),
+    "lookahead(centralize, radam)": lambda gc: lookahead(gc, RADAM()),
+    "lookahead(radam, centralize)": lambda gc: lookahead(RADAM(), gc),
+    "lookahead(add_decayed_weights, centralize, sgd)": lambda gc: lookahead(DECAY(), gc, SGD()),
+    "lookahead(add_decayed_weights, adam, centralize)": lambda gc: lookahead(DECAY(), ADAM(), gc),
 }
+
+
+def params_of(chain: str, params):
+    """What a chain updates: under Lookahead, pairs of weights."""
+    return optax.LookaheadParams.init_synced(params) if chain.startswith("lookahead") else params
 
 
 def variants(fan_in) -> dict[str, optax.GradientTransformation]:

@@ -1,6 +1,7 @@
 """Update steps with GC and without, compiled and timed."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ import gc_optax
 SCHEDULED = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 
-def compiled_update(shapes, links, options: dict | None = None) -> tuple[Any, float]:
+def compiled_update(params, grads, links, options: dict | None = None) -> tuple[Any, float]:
     """The update step on donated parameters and state, and the seconds to compile it."""
     chain = optax.chain(*links)
 
@@ -29,12 +30,12 @@ def compiled_update(shapes, links, options: dict | None = None) -> tuple[Any, fl
         return optax.apply_updates(params, updates), state
 
     start = time.perf_counter()
-    lowered = update.lower(shapes, jax.eval_shape(chain.init, shapes), shapes)
+    lowered = update.lower(params, jax.eval_shape(chain.init, params), grads)
     compiled = lowered.compile(options)
     return compiled, time.perf_counter() - start
 
 
-def update_calls(compiled: dict[str, Any], shapes, state) -> dict[str, Call]:
+def update_calls(compiled: dict[str, Any], params, state, shapes) -> dict[str, Call]:
     """Calls of the compiled update steps, which update the same donated buffers in turn.
 
     What may stand in the place of GC has no state, so all variants share theirs.
@@ -44,7 +45,7 @@ def update_calls(compiled: dict[str, Any], shapes, state) -> dict[str, Call]:
     grads = jax.tree.map(
         lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape, np.float32), leaf.dtype), shapes
     )
-    held = [(jax.tree.map(jnp.zeros_like, shapes), state)]
+    held = [(params, state)]
 
     def call(name: str) -> None:
         held[0] = jax.block_until_ready(compiled[name](*held[0], grads))
@@ -52,7 +53,9 @@ def update_calls(compiled: dict[str, Any], shapes, state) -> dict[str, Call]:
     return {name: partial(call, name) for name in compiled}
 
 
-def measure_update(shapes, chain, rounds: int, fan_in=None) -> dict[str, Any]:
+def measure_update(
+    shapes, chain, rounds: int, fan_in=None, of: Callable = lambda params: params
+) -> dict[str, Any]:
     """The update step of one tree in all variants.
 
     Args:
@@ -60,6 +63,7 @@ def measure_update(shapes, chain, rounds: int, fan_in=None) -> dict[str, Any]:
         chain: A function from what stands in the place of GC to the links of a chain.
         rounds: How often each variant is timed.
         fan_in: The axes; by name if None.
+        of: What the chain updates, made of the parameters.
     """
     fan_in = gc_optax.fan_in_by_name(shapes) if fan_in is None else fan_in
     tried: dict[str, tuple[Any, dict | None]] = {
@@ -69,10 +73,10 @@ def measure_update(shapes, chain, rounds: int, fan_in=None) -> dict[str, Any]:
         tried |= {f"{name}, scheduled": (tried[name][0], SCHEDULED) for name in ("none", "gc")}
     compiled, seconds = {}, {}
     for name, (gc, options) in tried.items():
-        compiled[name], seconds[name] = compiled_update(shapes, chain(gc), options)
-    params = jax.tree.map(jnp.zeros_like, shapes)
+        compiled[name], seconds[name] = compiled_update(of(shapes), shapes, chain(gc), options)
+    params = jax.tree.map(jnp.zeros_like, of(shapes))
     state = optax.chain(*chain(optax.identity())).init(params)
-    taken = samples(update_calls(compiled, shapes, state), rounds)
+    taken = samples(update_calls(compiled, params, state, shapes), rounds)
     return {
         "parameters": count(shapes),
         "centralized": gc_optax.summary(shapes, fan_in=fan_in).centralized,

@@ -91,9 +91,9 @@ def compiled_update(params, grads, links):
     return update.lower(params, state, grads).compile()
 
 
-def measured(compiled, trips: int = 1) -> dict[str, Any]:
+def measured(compiled) -> dict[str, Any]:
     """What there is to say of any compiled program; sizes in bytes, on each device."""
-    program, memory = Program(compiled.as_text(), trips), compiled.memory_analysis()
+    program, memory = Program(compiled.as_text()), compiled.memory_analysis()
     return {
         "kernels": program.kernels(),
         "moved": program.moved(),
@@ -191,7 +191,7 @@ def decoder_steps(target: str, devices: int, names, dtypes) -> Iterator[tuple[di
                 return optax.apply_updates(params, updates), state, loss
 
             compiled = step.lower(params, state, tokens).compile()
-            return {"parameters": size(params), **measured(compiled, _decoder.LAYERS)}
+            return {"parameters": size(params), **measured(compiled)}
 
         about = {"tree": "decoder, 8 billion", "devices": devices, "gradients": "float32"}
         yield {**about, "place": f"{STEP}centralize, adam", "variant": variant}, measure

@@ -4,7 +4,7 @@
     python benchmarks/overhead.py --threads 2
 
 Update steps are those of ResNet-50, GPT-2 small, ViT-B/16 and 1,000 tiny leaves, with GC in four
-places of a chain, and of ResNet-50 in other chains of the README: without GC, with
+places of a chain, and of ResNet-50 in the other chains of docs/chain.md: without GC, with
 `gc_optax.centralize()`, and with `optax.centralize()` (which takes the mean over other axes). On a
 CPU the first two are also compiled without the scheduler that computes all leaves side by side. All
 variants update the same donated buffers, in one process, in a random order in each round; a ratio
@@ -21,12 +21,13 @@ import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 from _architectures import TREES, count
-from _places import OTHER_CHAINS, PLACES
+from _places import OTHER_CHAINS, PLACES, params_of
 from _training_steps import STEPS, measure_step
 from _updates import measure_torch, measure_update
 
@@ -46,7 +47,7 @@ def measurements(names, rounds: int, has_torch: bool) -> Iterator[tuple[dict, Ca
         for name, chain in chains.items():
 
             def measure(shapes=shapes, name=name, chain=chain):
-                row = measure_update(shapes(), chain, rounds)
+                row = measure_update(shapes(), chain, rounds, of=partial(params_of, name))
                 is_timed = has_torch and name in PLACES
                 return row | {"torch": measure_torch(shapes(), name, rounds) if is_timed else None}
 

@@ -16,8 +16,8 @@ from tests.test_benchmarks_overhead import BENCHMARKS, loaded
 COMMITTED = BENCHMARKS / "results" / "compiled"
 
 
-def program(text: str, trips: int = 1):
-    return loaded("_hlo").Program(text, trips)
+def program(text: str):
+    return loaded("_hlo").Program(text)
 
 
 def of(function, *shapes: tuple[int, ...]):
@@ -90,14 +90,22 @@ ENTRY %main (g: f32[256,128]) -> f32[64,128] {
     assert program(text).moved() == 2 * 4 * 64 * 128
 
 
-def test_loops_that_do_not_say_how_often_they_run_are_told():
-    text = """
+LOOP = """
+%cond (p: (s32[], f32[8])) -> pred[] {
+  %p = (s32[], f32[8]{0}) parameter(0)
+  %bound = s32[]{:T(128)} constant(32)
+  %step = s32[]{:T(128)} get-tuple-element(%p), index=0
+  ROOT %lt = pred[]{:T(512)} compare(%step, %bound), direction=LT
+}
+
 %body (p: (s32[], f32[8])) -> (s32[], f32[8]) {
   %p = (s32[], f32[8]{0}) parameter(0)
   %x = f32[8]{0} get-tuple-element(%p), index=1
   %y = f32[8]{0} negate(%x)
   %start = (f32[8]{0}, f32[16]{0}) all-gather-start(%y), channel_id=1
   %done = f32[16]{0} all-gather-done(%start)
+  %sent = (f32[8]{0}, f32[8]{0}, u32[], u32[]) collective-permute-start(%y), channel_id=2
+  %received = f32[8]{0} collective-permute-done(%sent)
   ROOT %t = (s32[], f32[8]{0}) tuple(%x, %y)
 }
 
@@ -106,7 +114,57 @@ ENTRY %main (p: (s32[], f32[8])) -> (s32[], f32[8]) {
   ROOT %loop = (s32[], f32[8]{0}) while(%p), condition=%cond, body=%body
 }
 """
-    assert program(text, trips=32).collectives() == {"all-gather": [32, 32 * 4 * 16]}
+
+
+def test_how_often_a_loop_runs_is_read_from_its_condition():
+    assert program(LOOP).collectives() == {
+        "all-gather": [32, 32 * 4 * 16],
+        "collective-permute": [32, 32 * 4 * 8],
+    }
+    known = LOOP.replace("body=%body", 'body=%body, backend_config={"known_trip_count":{"n":"3"}}')
+    assert program(known).collectives()["all-gather"] == [3, 3 * 4 * 16]
+
+
+def test_a_loop_that_does_not_say_how_often_it_runs_is_an_error():
+    other = LOOP.replace("direction=LT", "direction=NE")
+    with pytest.raises(ValueError, match=r"How often the loop loop runs cannot be read\."):
+        program(other).kernels()
+
+
+def test_of_an_array_that_is_sliced_or_updated_by_a_kernel_only_the_slice_counts():
+    text = """
+%layer (stacked: f32[32,8], at: s32[], gradients: f32[32,8]) -> f32[32,8] {
+  %gradients = f32[32,8]{1,0} parameter(2)
+  %stacked = f32[32,8]{1,0} parameter(0)
+  %at = s32[] parameter(1)
+  %zero = s32[] constant(0)
+  %flat = f32[32,8]{1,0} bitcast(%stacked)
+  %one = f32[1,8]{1,0} dynamic-slice(%flat, %at, %zero), dynamic_slice_sizes={1,8}
+  %twice = f32[1,8]{1,0} add(%one, %one)
+  ROOT %put = f32[32,8]{1,0} dynamic-update-slice(%gradients, %twice, %at, %zero)
+}
+
+ENTRY %main (stacked: f32[32,8], at: s32[], gradients: f32[32,8]) -> f32[32,8] {
+  %stacked = f32[32,8]{1,0} parameter(0)
+  %at = s32[] parameter(1)
+  %gradients = f32[32,8]{1,0} parameter(2)
+  ROOT %out = f32[32,8]{1,0} fusion(%stacked, %at, %gradients), kind=kLoop, calls=%layer
+}
+"""
+    index, read, written = 4, 4 * 8, 4 * 8
+    assert program(text).moved() == index + read + written
+    # Were the stack used as a whole, too, it would be read.
+    whole = text.replace("add(%one, %one)", "add(%one, %flat)")
+    assert program(whole).moved() == index + 4 * 32 * 8 + written
+
+
+def test_a_scan_over_layers_reads_each_layer_once():
+    def layers(x, stacked):
+        return jax.lax.scan(lambda x, kernel: (jnp.tanh(x * kernel), None), x, stacked)[0]
+
+    stack = 4 * 16 * 256
+    # And a few times what is carried on, in place of all 16 layers 16 times.
+    assert stack <= of(layers, (256,), (16, 256)).moved() < 5 * stack
 
 
 def test_operands_beside_the_results_of_what_is_started_do_not_count():

@@ -22,7 +22,10 @@ def ratio(value: dict, digits: int = 2) -> str:
 
 
 def _updates_on_cpu(threads: str) -> list[dict]:
-    return [row for row in overhead(threads)["rows"] if "chain" in row]
+    """The update steps, tree by tree."""
+    rows = [row for row in overhead(threads)["rows"] if "chain" in row]
+    trees = list(dict.fromkeys(row["tree"] for row in rows))
+    return sorted(rows, key=lambda row: trees.index(row["tree"]))
 
 
 def measured(threads: str) -> str:
@@ -62,7 +65,7 @@ def scheduled() -> str:
         row
         for threads in ("1", "2")
         for row in _updates_on_cpu(threads)
-        if not row["chain"].startswith("centralize")
+        if not row["chain"].removeprefix("lookahead(").startswith("centralize")
     ]
     default, by_memory = (
         sorted(row["over_none"][name]["median"] for row in rows) for name in ("gc", "gc, scheduled")
