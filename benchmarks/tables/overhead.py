@@ -61,22 +61,29 @@ def processor_times(threads: str) -> str:
 
 def scheduled() -> str:
     """How far the rows in which what is centralized is computed first are, scheduled or not."""
-    rows = [
-        row
-        for threads in ("1", "2")
-        for row in _updates_on_cpu(threads)
-        if not row["chain"].removeprefix("lookahead(").startswith("centralize")
+    rows = [row for threads in ("1", "2") for row in _updates_on_cpu(threads)]
+    in_lookahead = [row for row in rows if row["chain"].startswith("lookahead")]
+    computed_first = [
+        row for row in rows if not row["chain"].startswith(("centralize", "lookahead"))
     ]
-    default, by_memory = (
-        sorted(row["over_none"][name]["median"] for row in rows) for name in ("gc", "gc, scheduled")
-    )
+
+    def ratios(of: list[dict], variant: str) -> list[float]:
+        return sorted(row["over_none"][variant]["median"] for row in of)
+
+    default, by_memory = (ratios(computed_first, name) for name in ("gc", "gc, scheduled"))
     above = sum(value > 1.5 for value in by_memory)
-    shares = (row["temporary_bytes"]["gc, scheduled"] / (4 * row["parameters"]) for row in rows)
+    shares = (
+        row["temporary_bytes"]["gc, scheduled"] / (4 * row["parameters"]) for row in computed_first
+    )
+    inside = ratios(in_lookahead, "gc"), ratios(in_lookahead, "gc, scheduled")
     return (
         f"Where what is centralized is computed first, GC takes {default[0]:.2f} to "
         f"{default[-1]:.2f} times the chain without it, and scheduled for memory "
-        f"{by_memory[0]:.2f} to {by_memory[-1]:.2f} times ({above} of {len(rows)} rows above "
-        f"1.5), with temporary memory of at most {max(shares):.0%} of the parameters.\n"
+        f"{by_memory[0]:.2f} to {by_memory[-1]:.2f} times ({above} of {len(by_memory)} rows above "
+        f"1.5), with temporary memory of at most {max(shares):.0%} of the parameters. In "
+        f"Lookahead, which holds such arrays anyway, it takes {inside[0][0]:.2f} to "
+        f"{inside[0][-1]:.2f} times, and scheduled for memory {inside[1][0]:.2f} to "
+        f"{inside[1][-1]:.2f}.\n"
     )
 
 
