@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from gc_optax.experiments._checkpoint import Checkpoints
-from gc_optax.experiments._epoch import State
-from gc_optax.experiments._run_folder import CannotWriteError
+from gc_optax.experiments.errors import CannotWriteError
+from gc_optax.experiments.execution.checkpoint import Checkpoints
+from gc_optax.experiments.training.epoch import State
 
 
 def state_of(number):

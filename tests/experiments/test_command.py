@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from gc_optax import FanIn
-from gc_optax.experiments import _training as training
 from gc_optax.experiments import main
-from gc_optax.experiments._config import Config
-from gc_optax.experiments._inspect import _differences
-from gc_optax.experiments._protocols import PROTOCOLS
+from gc_optax.experiments.commands.inspect import _differences
+from gc_optax.experiments.execution import trainer as training
+from gc_optax.experiments.settings.config import Config
+from gc_optax.experiments.settings.presets import PROTOCOLS
 from gc_optax.models import MODELS
 
 ARMS = ("none", "gc", "optax")

@@ -16,7 +16,8 @@ import pytest
 from datasets import config as datasets_config
 from PIL import Image
 
-from gc_optax.experiments._data import CONTEXT, SOURCES, DataError, load
+from gc_optax.experiments.data import CONTEXT, SOURCES, load
+from gc_optax.experiments.errors import DataError
 
 OUTSIDE = os.environ.get("GC_OPTAX_DATA_DIR")
 COLUMNS = {

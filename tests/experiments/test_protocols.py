@@ -1,8 +1,8 @@
 import pytest
 
-from gc_optax.experiments._config import Config
-from gc_optax.experiments._protocols import PROTOCOLS, settings
-from gc_optax.experiments._record import chain_code
+from gc_optax.experiments.execution.record import chain_code
+from gc_optax.experiments.settings.config import Config
+from gc_optax.experiments.settings.presets import PROTOCOLS, settings
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from gc_optax.experiments import _forest_plot, _report_plots
-from gc_optax.experiments import _run_statistics as measures
-from gc_optax.experiments._config import InvalidSettingError
-from gc_optax.experiments._report import report
-from gc_optax.experiments._report_tables import headline_table, main_table
-from gc_optax.experiments._run_folder import CannotWriteError
-from gc_optax.experiments._runs import CannotReadRunError, Cell, read_run
+from gc_optax.experiments.commands.report import report
+from gc_optax.experiments.errors import CannotReadError, CannotWriteError, InvalidSettingError
+from gc_optax.experiments.presentation import forest as _forest_plot
+from gc_optax.experiments.presentation import plots as _report_plots
+from gc_optax.experiments.presentation.markdown import headline_table, main_table
+from gc_optax.experiments.runs import analysis as measures
+from gc_optax.experiments.runs.reader import Cell, read_run
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 COMMITTED = sorted((path.parent for path in RESULTS.glob("*/run.json")), key=lambda p: f"{p}/")
@@ -482,20 +482,20 @@ def truncate(path):
 def test_a_folder_that_is_not_a_run_is_refused_in_one_line(tmp_path, breaking, message):
     path = write_run(tmp_path / "run", PAIRED)
     breaking(path)
-    with pytest.raises(CannotReadRunError, match=message) as error:
+    with pytest.raises(CannotReadError, match=message) as error:
         written([path], tmp_path / "out")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_path_that_is_not_a_folder_is_named(tmp_path):
-    with pytest.raises(CannotReadRunError, match=r"nothing is not a folder\."):
+    with pytest.raises(CannotReadError, match=r"nothing is not a folder\."):
         written([tmp_path / "nothing"], tmp_path / "out")
 
 
 def test_a_run_given_twice_is_refused_however_it_is_written(tmp_path):
     path = write_run(tmp_path / "run", PAIRED)
-    with pytest.raises(CannotReadRunError, match=r"run is given twice\."):
+    with pytest.raises(CannotReadError, match=r"run is given twice\."):
         written([path, tmp_path / "run" / ".." / "run"], tmp_path / "out")
 
 
@@ -537,10 +537,10 @@ def test_a_report_that_fails_leaves_its_plots_too(tmp_path, monkeypatch):
 
 def test_a_damaged_record_is_refused_in_one_line(tmp_path):
     path = write_run(tmp_path / "run", PAIRED, record={"ended_early": [{}]})
-    with pytest.raises(CannotReadRunError, match=r"run.json is damaged: KeyError"):
+    with pytest.raises(CannotReadError, match=r"run.json is damaged: KeyError"):
         written([path], tmp_path / "out")
     path = write_run(tmp_path / "other", PAIRED, record={"parameters": None})
-    with pytest.raises(CannotReadRunError, match=r"run.json is damaged: TypeError"):
+    with pytest.raises(CannotReadError, match=r"run.json is damaged: TypeError"):
         written([path], tmp_path / "out")
 
 
@@ -548,7 +548,7 @@ def test_metrics_that_were_cut_off_are_not_taken_for_whole(tmp_path):
     path = write_run(tmp_path / "run", PAIRED)
     text = (path / "metrics.csv").read_text()
     (path / "metrics.csv").write_text(text[:-3])
-    with pytest.raises(CannotReadRunError, match=r"metrics.csv was cut off"):
+    with pytest.raises(CannotReadError, match=r"metrics.csv was cut off"):
         read_run(path)
     lines = text.splitlines(keepends=True)
     (path / "metrics.csv").write_text("".join(lines[:-1]))

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from gc_optax.experiments._config import Config
-from gc_optax.experiments._epoch import METRICS
-from gc_optax.experiments._results import COLUMNS, TIME_COLUMNS, Cell, Group, Results
-from gc_optax.experiments._training import EpochResult
+from gc_optax.experiments.execution.trainer import EpochResult
+from gc_optax.experiments.runs.measurements import COLUMNS, TIME_COLUMNS, Cell, Group, Results
+from gc_optax.experiments.settings.config import Config
+from gc_optax.experiments.training.epoch import METRICS
 
 NONE, GC = Cell("none", 0.1), Cell("gc", 0.1)
 CONFIG = Config(

@@ -14,11 +14,12 @@ from typing import Any
 import jax
 import pytest
 
-from gc_optax.experiments import _training as training
 from gc_optax.experiments import main
-from gc_optax.experiments._checkpoint import Checkpoints
-from gc_optax.experiments._epoch import State
-from gc_optax.experiments._run_folder import CannotWriteError, RunFolder
+from gc_optax.experiments.errors import CannotWriteError
+from gc_optax.experiments.execution import trainer as training
+from gc_optax.experiments.execution.checkpoint import Checkpoints
+from gc_optax.experiments.runs.folder import RunFolder
+from gc_optax.experiments.training.epoch import State
 
 RUN = (
     "compare --model mlp --arms none gc --seeds 2 --seeds-at-once 1 --epochs 6 --batch-size 200 "

@@ -6,8 +6,9 @@ from datetime import datetime
 
 import pytest
 
-from gc_optax.experiments._config import Config, InvalidSettingError
-from gc_optax.experiments._run_folder import CannotWriteError, RunFolder, default_path
+from gc_optax.experiments.errors import CannotWriteError, InvalidSettingError
+from gc_optax.experiments.runs.folder import RunFolder, default_path
+from gc_optax.experiments.settings.config import Config
 
 
 def test_a_folder_is_claimed_once(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gc_optax.experiments import _statistics as statistics
+from gc_optax.experiments.runs import statistics as statistics
 
 
 def test_mean_and_standard_error_are_those_computed_by_hand():

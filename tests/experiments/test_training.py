@@ -3,9 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gc_optax.experiments._config import Config, InvalidSettingError
-from gc_optax.experiments._data import Dataset, Split, load
-from gc_optax.experiments._epoch import (
+from gc_optax.experiments.data import Dataset, Split, load
+from gc_optax.experiments.errors import InvalidSettingError
+from gc_optax.experiments.execution.trainer import Trainer
+from gc_optax.experiments.settings.config import Config
+from gc_optax.experiments.training.epoch import (
     METRICS,
     State,
     batches,
@@ -14,10 +16,9 @@ from gc_optax.experiments._epoch import (
     noise_key,
     pieces,
 )
-from gc_optax.experiments._network import functional
-from gc_optax.experiments._optimizers import chain, links
-from gc_optax.experiments._optimizers import schedule as rate_of
-from gc_optax.experiments._training import Trainer
+from gc_optax.experiments.training.network import functional
+from gc_optax.experiments.training.optimizers import chain, links
+from gc_optax.experiments.training.optimizers import schedule as rate_of
 from gc_optax.models import MLP, VGG
 
 
