@@ -16,18 +16,20 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from gc_optax.experiments import data as _data
+from gc_optax.experiments import data
 from gc_optax.experiments.commands.progress import Reporter
 from gc_optax.experiments.data import Dataset
 from gc_optax.experiments.errors import CannotReadError, DataError
 from gc_optax.experiments.execution import distributed
 from gc_optax.experiments.execution import record as _record
-from gc_optax.experiments.execution.run import Run
+from gc_optax.experiments.execution.run import RunInProgress
 from gc_optax.experiments.execution.trainer import Trainer
-from gc_optax.experiments.presentation import console as _tables
-from gc_optax.experiments.runs import folder as _run_folder
+from gc_optax.experiments.presentation import console, plots
+from gc_optax.experiments.runs import folder as run_folder
 from gc_optax.experiments.runs.folder import RunFolder, default_path
-from gc_optax.experiments.runs.measurements import Results
+from gc_optax.experiments.runs.measurements import Design, Measurements
+from gc_optax.experiments.runs.reader import NEWEST_FORMAT as FORMAT
+from gc_optax.experiments.runs.reader import read_measurements, read_record, whole_epochs
 from gc_optax.experiments.settings.config import Config
 from gc_optax.experiments.training.epoch import State
 
@@ -68,12 +70,12 @@ def compare(
     path = output or default_path(config, now)
     folder = RunFolder.claim(path) if distributed.is_primary() else RunFolder(path)
     known = {
-        "format": _record.FORMAT,
+        "format": FORMAT,
         "command": ["gc-optax", *command],
         "started": now.isoformat(timespec="seconds"),
         **_record.configuration(config, dataset, trainer),
     }
-    run = Run(folder, trainer, Results(config), known)
+    run = RunInProgress(folder, trainer, Measurements(Design.of(vars(config))), known)
     run.data_dir = data_dir
     with _alone(folder):
         run.write()
@@ -82,21 +84,21 @@ def compare(
 
 
 def resume(path: Path, out: Console, err: Console, *, data_dir: Path | None = None) -> int:
-    """Goes on with the run in the folder `path`, and returns the exit code.
+    """Resumes the run in the folder `path`, and returns the exit code.
 
     The numbers are those of a run that was not interrupted, to the last bit on the same machine.
 
     Raises:
-        CannotReadError: There is no run that could be gone on with, or its data are not the same.
+        CannotReadError: There is nothing to resume, or its data are not the same.
         DataError, CannotWriteError: As `compare`.
     """
     folder = RunFolder.open(path)
     with _alone(folder):
-        record = folder.read_json(_run_folder.RECORD)
+        record = read_record(path)
         config = _record.config(record)
-        if record["format"] < _record.FORMAT:
+        if record["format"] < FORMAT:
             raise CannotReadError(
-                f"{path} is of an older version, and can be reported but not gone on with."
+                f"{path} is of an older version, and can be reported but not resumed."
             )
         dataset = _loaded(config, data_dir)
         try:
@@ -117,9 +119,7 @@ def _alone(folder: RunFolder) -> contextlib.AbstractContextManager[None]:
 
 def _loaded(config: Config, data_dir: Path | None) -> Dataset:
     """The data, which must be the same in all processes."""
-    dataset = _data.load(
-        config.dataset, data_dir, config.train_examples, config.validation_examples
-    )
+    dataset = data.load(config.dataset, data_dir, config.train_examples, config.validation_examples)
     if distributed.is_distributed():
         here = int(_record.fingerprint(dataset)[:7], 16)
         if not distributed.all_agree(distributed.broadcast(here) == (here,)):
@@ -129,13 +129,13 @@ def _loaded(config: Config, data_dir: Path | None) -> Dataset:
 
 def _read_back(
     folder: RunFolder, record: dict[str, Any], config: Config, dataset: Dataset, err: Console
-) -> Run:
+) -> RunInProgress:
     """The run as far as it got."""
     if record["data"] != _record.fingerprint(dataset):
         raise CannotReadError(f"{folder.path}: the data are not those that the run began with.")
-    if record["complete"] and record["metrics"] != folder.fingerprint(_run_folder.METRICS):
+    if record["complete"] and record["metrics"] != folder.fingerprint(run_folder.METRICS):
         raise CannotReadError(
-            f"{folder.path / _run_folder.METRICS} is not what the run wrote when it was complete."
+            f"{folder.path / run_folder.METRICS} is not what the run wrote when it was complete."
         )
     known = {name: record[name] for name in ("format", "command", "started")}
     known |= {name: record[name] for name in _record.CONFIGURATION}
@@ -143,30 +143,33 @@ def _read_back(
     trainer = Trainer(config, dataset, seeds_at_once=int(record["seeds_at_once"]))
     _warn_of_changes(known, trainer, err)
     seconds, compiled = record["total_seconds"], record["compile_seconds"]
-    run = Run(folder, trainer, Results(config), known, seconds, compiled)
-    metrics, times = (folder.read_csv(name) for name in (_run_folder.METRICS, _run_folder.TIMES))
-    run.results.restore(run.groups, metrics, times)
+    run = RunInProgress(
+        folder, trainer, Measurements(Design.of(vars(config))), known, seconds, compiled
+    )
+    run.measurements = whole_epochs(
+        read_measurements(folder.path, Design.of(vars(config))), run.groups
+    )
     return run
 
 
-def _carry_out(run: Run, out: Console, err: Console) -> int:
-    results, interrupted = run.results, False
+def _carry_out(run: RunInProgress, out: Console, err: Console) -> int:
+    results, interrupted = run.measurements, False
     try:
         begun = _begin_again(run)
-        with Reporter(err, results.config, len(run.groups), results.epochs_settled) as reporter:
+        with Reporter(err, run.trainer.config, len(run.groups), results.epochs_settled) as reporter:
             _train(run, begun, reporter)
             reporter.say("drawing")
-            run.draw()
+            _draw(run)
     except KeyboardInterrupt:
         interrupted = True
         # Epochs since the last write, and plots of what there is.
         run.write()
-        if results.cells:
-            run.draw()
-    if results.cells:
-        run.tables(out)
+        if results.metrics:
+            _draw(run)
+    if results.metrics:
+        out.print(console.tables(run.measurements, run.wall_times(), out))
     if interrupted:
-        err.print(_how_to_go_on(run), highlight=False, markup=False, soft_wrap=True)
+        err.print(_how_to_resume(run), highlight=False, markup=False, soft_wrap=True)
     else:
         distributed.barrier("the end")  # others may still read what changes now
         # Last, so that a record that says it is complete comes with all of its files.
@@ -178,7 +181,22 @@ def _carry_out(run: Run, out: Console, err: Console) -> int:
     return 130 if interrupted else 0
 
 
-def _begin_again(run: Run) -> dict[int, tuple[State, int]]:
+def _draw(run: RunInProgress):
+    """Draws the plots of what there is, in the first process."""
+    if not distributed.is_primary():
+        return
+    config = run.trainer.config
+    placed = "" if config.placement == "gradient" else " (GC on the update)"
+    seeds = f"mean of {config.seeds} seeds ± standard error" if config.seeds > 1 else "one seed"
+    title = f"{config.model} on {config.dataset}, {config.optimizer}{placed}: {seeds}"
+    with run.folder.writing(run_folder.CURVES) as path:
+        plots.curves(run.measurements, title, path)
+    if len(config.learning_rates) > 1:
+        with run.folder.writing(run_folder.LEARNING_RATES) as path:
+            plots.learning_rates(run.measurements, title, path)
+
+
+def _begin_again(run: RunInProgress) -> dict[int, tuple[State, int]]:
     """The group that was under way, if it can go on: its number, state and epoch.
 
     What the results have beyond that is cut off, and run again.
@@ -186,20 +204,20 @@ def _begin_again(run: Run) -> dict[int, tuple[State, int]]:
     latest, begun = run.checkpoints.latest(), {}
     latest = distributed.broadcast(*(latest or (-1, 0)))
     for number, group in enumerate(run.groups):
-        if run.results.is_done(group):
+        if run.measurements.is_done(group):
             continue
         epoch = latest[1] if latest[0] == number else 0
-        if epoch and run.results.measured(group) >= epoch:
+        if epoch and run.measurements.measured(group) >= epoch:
             abstract = run.trainer.abstract_state(group.cell.arm, len(group.seeds))
             state = run.checkpoints.restore(number, epoch, abstract)
             if distributed.all_agree(state is not None) and state is not None:
                 begun[number] = state, epoch
-        run.results.cut(group, begun[number][1] if number in begun else 0)
+        run.measurements.cut(group, begun[number][1] if number in begun else 0)
     return begun
 
 
-def _train(run: Run, begun: dict[int, tuple[State, int]], reporter: Reporter):
-    config, trainer, results = run.results.config, run.trainer, run.results
+def _train(run: RunInProgress, begun: dict[int, tuple[State, int]], reporter: Reporter):
+    config, trainer, results = run.trainer.config, run.trainer, run.measurements
     saved = time.perf_counter()
     for number, group in enumerate(run.groups):
         if results.is_done(group):
@@ -210,8 +228,7 @@ def _train(run: Run, begun: dict[int, tuple[State, int]], reporter: Reporter):
         reporter.say(f"compiling {cell.arm}")
         trainer.compile(cell.arm, len(seeds))
         for state, result in trainer.run(cell.arm, cell.learning_rate, seeds, begin, epoch):
-            results.add(group, result)
-            results.end_if_nothing_is_finite(group)
+            results.add(group, *result)
             reporter.epoch(group, results)
             if results.is_done(group):
                 break
@@ -231,27 +248,27 @@ def _train(run: Run, begun: dict[int, tuple[State, int]], reporter: Reporter):
         reporter.finished(group, results, time.perf_counter() - start)
 
 
-def _how_to_go_on(run: Run) -> str:
+def _how_to_resume(run: RunInProgress) -> str:
     """What is kept of an interrupted run, what of it is run again, and by which command."""
-    results, latest = run.results, run.checkpoints.latest()
+    results, latest = run.measurements, run.checkpoints.latest()
     again = 0
     for number, group in enumerate(run.groups):
         if not results.is_done(group):
             kept = latest[1] if latest is not None and latest[0] == number else 0
             again += max(0, results.measured(group) - kept)
-    total = results.config.epochs * len(run.groups)
+    total = results.design.epochs * len(run.groups)
     command = ["gc-optax", "compare", "--resume", str(run.folder.path)]
     if run.data_dir is not None:
         command += ["--data-dir", str(run.data_dir)]
     rerun = f" ({again} of them are run again)" if again else ""
     return (
-        f"interrupted: {results.epochs_measured} of {total} epochs are kept; go on{rerun} with "
+        f"interrupted: {results.epochs_measured} of {total} epochs are kept; resume{rerun} with "
         f"{shlex.join(command)}"
     )
 
 
-def _introduce(run: Run, dataset: Dataset, out: Console):
-    config, trainer = run.results.config, run.trainer
+def _introduce(run: RunInProgress, dataset: Dataset, out: Console):
+    config, trainer = run.trainer.config, run.trainer
     kind = "windows of text" if dataset.mean is None else "images"
     at_once = len(trainer.groups[0])
     side_by_side = "" if at_once == 1 else f", {at_once} at once"
@@ -266,7 +283,7 @@ def _introduce(run: Run, dataset: Dataset, out: Console):
         highlight=False,
         soft_wrap=True,
     )
-    out.print(_tables.arms(config), end="\n\n")
+    out.print(console.arms(config), end="\n\n")
 
 
 def _warn_of_changes(known: dict[str, Any], trainer: Trainer, err: Console):

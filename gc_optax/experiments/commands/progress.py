@@ -5,7 +5,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from gc_optax.experiments.runs.measurements import Group, Results
+from gc_optax.experiments.runs import analysis
+from gc_optax.experiments.runs.measurements import Group, Measurements
 from gc_optax.experiments.settings.config import Config
 
 
@@ -47,23 +48,24 @@ class Reporter:
         """What is going on now."""
         self._bar.update(self._task, description=what)
 
-    def epoch(self, group: Group, results: Results):
+    def epoch(self, group: Group, results: Measurements):
         """One more epoch of `group` is there."""
-        accuracy = results.accuracy(group)
+        accuracy = analysis.accuracy(results, group)
         self._bar.update(
             self._task, advance=1, description=f"{self._name(group)}  {accuracy:6.2%} right"
         )
 
-    def finished(self, group: Group, results: Results, seconds: float):
+    def finished(self, group: Group, results: Measurements, seconds: float):
         """Nothing is left to train of `group`."""
-        epochs, ended = results.measured(group), group in results.ended
-        diverged = results.diverged(group.cell, group.seeds)
+        epochs, ended = results.measured(group), results.has_ended(group)
+        diverged = len({*analysis.diverged(results, group.cell)} & {*group.seeds})
+        accuracy = analysis.accuracy(results, group)
         # An ended group leaves epochs that will not be run.
-        self._bar.update(self._task, advance=results.config.epochs - epochs)
+        self._bar.update(self._task, advance=results.design.epochs - epochs)
         self._console.print(
-            f"{self._name(group)}  {results.config.judge} accuracy {results.accuracy(group):6.2%} "
+            f"{self._name(group)}  {results.design.judge} accuracy {accuracy:6.2%} "
             f"after {epochs} epochs, {seconds:.1f} s"
-            + (f", {diverged} seeds diverged" if diverged else "")
+            + (f", {diverged} {'seed' if diverged == 1 else 'seeds'} diverged" if diverged else "")
             + (": ended, no loss was finite any more" if ended else ""),
             highlight=False,
             soft_wrap=True,

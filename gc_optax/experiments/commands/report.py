@@ -11,13 +11,14 @@ from typing import Any
 from rich.console import Console
 
 from gc_optax.experiments.errors import CannotReadError, CannotWriteError, InvalidSettingError
-from gc_optax.experiments.presentation import forest as _forest_plot
+from gc_optax.experiments.presentation import forest
 from gc_optax.experiments.presentation import markdown as tables
 from gc_optax.experiments.presentation import plots as plots
-from gc_optax.experiments.runs import analysis as measures
+from gc_optax.experiments.runs import analysis
 from gc_optax.experiments.runs import statistics as statistics
 from gc_optax.experiments.runs.folder import RECORD, RunFolder
-from gc_optax.experiments.runs.reader import Cell, Run, read_run
+from gc_optax.experiments.runs.measurements import Cell
+from gc_optax.experiments.runs.reader import Run, read_run
 from gc_optax.experiments.training.optimizers import ARMS, BASELINE
 
 REPORT = "report.md"
@@ -107,16 +108,20 @@ def _write(read: Sequence[Run], folder: RunFolder, accuracy: float | None):
             raise CannotReadError(
                 f"{run.path / RECORD} is damaged: {type(error).__name__} {error}."
             ) from error
-    text = _TEXT.rstrip() if any(run.is_text for run in read) else ""
-    if any(run.judge == "validation" for run in read):
+    text = _TEXT.rstrip() if any(run.design.is_text for run in read) else ""
+    if any(run.design.judge == "validation" for run in read):
         text += _VALIDATION.rstrip()
     named = list(zip(tables.names(read), read, strict=True))
     parts = [_HEAD + text]
-    with_differences = any(measures.has_differences(run) for run in read)
-    several = any(len(run.rates) > 1 for run in read)
-    if with_differences and several and any(measures.best_rate(run, BASELINE) for run in read):
+    with_differences = any(analysis.has_differences(run.measurements) for run in read)
+    several = any(len(run.measurements.rates) > 1 for run in read)
+    if (
+        with_differences
+        and several
+        and any(analysis.best_rate(run.measurements, BASELINE) for run in read)
+    ):
         with folder.writing(HEADLINE) as path:
-            _forest_plot.forest(named, path, headline=True)
+            forest.forest(named, path, headline=True)
         parts += [
             _HEADLINE,
             tables.headline_table(read),
@@ -126,7 +131,7 @@ def _write(read: Sequence[Run], folder: RunFolder, accuracy: float | None):
     parts.append(tables.main_table(read))
     if with_differences:
         with folder.writing(FOREST) as path:
-            _forest_plot.forest(named, path)
+            forest.forest(named, path)
         parts.append(f"![Differences from none, with intervals]({FOREST})")
     with folder.writing(REPORT) as path:
         path.write_text("\n\n".join([*parts, *sections]) + "\n", encoding="utf-8")
@@ -140,38 +145,39 @@ def _move(source: Path, target: Path):
 
 def _section(run: Run, name: str, prefix: str, folder: RunFolder, percentage: float | None) -> str:
     name = name if run.complete else f"{name} (incomplete)"
-    parts = [f"## {name}"]
+    parts, measured, judge = [f"## {name}"], run.measurements, run.design.judge
     if not run.complete:
         parts.append(f"**This run is incomplete:** {_progress(run)}.")
     seeds = f"{run.config['seeds']} seeds" if run.complete else "the seeds that got the furthest"
     over = f"mean of {seeds} ± standard error" if run.config["seeds"] > 1 else "one seed"
     with folder.writing(f"{prefix}-curves.png") as path:
-        plots.curves(run, f"{name}: {over}", path)
+        plots.curves(measured, f"{name}: {over}", path)
     parts += [
         f"```bash\n{shlex.join(map(str, run.record.get('command') or ['unknown']))}\n```",
         _facts(run),
         _chains(run),
         *_ended(run),
-        f"![{run.judge.capitalize()} accuracy and loss over the epochs]({prefix}-curves.png)",
-        tables.rates_table(run),
+        f"![{judge.capitalize()} accuracy and loss over the epochs]({prefix}-curves.png)",
+        tables.rates_table(measured),
     ]
-    if len(run.rates) > 1 and any(measures.best_rate(run, arm) for arm in run.arms):
+    if len(measured.rates) > 1 and any(analysis.best_rate(measured, arm) for arm in measured.arms):
         with folder.writing(f"{prefix}-learning-rates.png") as path:
-            plots.learning_rates(run, f"{name}: {over}", path)
+            plots.learning_rates(measured, f"{name}: {over}", path)
         parts += [
             "### Best learning rate",
             f"![Against the learning rate]({prefix}-learning-rates.png)",
-            tables.best_table(run),
-            _OPTIMISTIC.format(judge=run.judge),
+            tables.best_table(measured),
+            _OPTIMISTIC.format(judge=judge),
         ]
-    accuracy = measures.common_accuracy(run) if percentage is None else percentage / 100
+    accuracy = analysis.common_accuracy(measured) if percentage is None else percentage / 100
     if accuracy is not None:
         with folder.writing(f"{prefix}-times.png") as path:
-            plots.times(run, accuracy, f"{name}; dots: seeds, open: median", path)
-        mean = "the mean of `none`" if measures.has_baseline(run) else "every arm's mean"
+            typical = {arm: run.typical_seconds(arm) for arm in measured.arms}
+            plots.times(measured, accuracy, typical, f"{name}; dots: seeds, open: median", path)
+        mean = "the mean of `none`" if analysis.has_baseline(measured) else "every arm's mean"
         why = f": the highest whole percent that {mean} reaches at any rate and epoch"
         parts += [
-            f"### Time to {100 * accuracy:g} % {run.judge} accuracy",
+            f"### Time to {100 * accuracy:g} % {judge} accuracy",
             f"![Epochs and seconds to it]({prefix}-times.png)",
             tables.times_table(run, accuracy),
             f"One accuracy for all arms{why if percentage is None else ''}.\n{_TIMES}",
@@ -192,13 +198,14 @@ def _speed_note(run: Run) -> str:
 def _progress(run: Run) -> str:
     """How far each arm and learning rate got that is not at the end with all of its seeds."""
     rows = []
-    for rate in run.rates:
-        for arm in run.arms:
+    for rate in run.measurements.rates:
+        for arm in run.measurements.arms:
             cell = Cell(arm, rate)
-            done = len(measures.values(run, cell, "test_loss", run.epochs))
-            if done < run.config["seeds"]:
-                last = measures.last_epoch(run, cell)
-                there = f"{done} of {run.config['seeds']} seeds done, epoch {last} of {run.epochs}"
+            done = len(analysis.values(run.measurements, cell, "test_loss", run.design.epochs))
+            if done < len(run.design.seeds):
+                last = analysis.furthest(run.measurements, cell)
+                there = f"{done} of {len(run.design.seeds)} seeds done, "
+                there += f"epoch {last} of {run.design.epochs}"
                 rows.append(f"`{arm}` at {rate:g}: {there if last else 'not begun'}")
     return "; ".join(rows) or "all epochs are there, but it was not closed"
 
@@ -234,7 +241,7 @@ def _chains(run: Run) -> str:
     chains = run.record.get("chains") or {}
     rows = [
         [f"`{arm}`", ARMS[arm].meaning if arm in ARMS else "", f"`{chains.get(arm, '')}`"]
-        for arm in run.arms
+        for arm in run.measurements.arms
     ]
     return tables.table(["arm", "centralizes", "`optax.chain` of"], rows, "lll")
 

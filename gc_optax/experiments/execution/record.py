@@ -1,5 +1,6 @@
 """`run.json`: the configuration, what it ran on, how long it took, and the statistics."""
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import os
@@ -14,14 +15,12 @@ import gc_optax
 from gc_optax.experiments.data import Dataset
 from gc_optax.experiments.errors import CannotReadError, InvalidSettingError
 from gc_optax.experiments.execution import distributed
-from gc_optax.experiments.execution.trainer import METRICS, Trainer
-from gc_optax.experiments.runs import statistics as statistics
-from gc_optax.experiments.runs.measurements import Cell, Results
+from gc_optax.experiments.execution.trainer import Trainer
+from gc_optax.experiments.runs import analysis, statistics
+from gc_optax.experiments.runs.measurements import Cell, Measurements
 from gc_optax.experiments.settings.config import Config
-from gc_optax.experiments.training.optimizers import BASELINE, links, written
-
-FORMAT = 2
-"""Grows when a reader of older records could no longer read newer ones."""
+from gc_optax.experiments.training.epoch import Metrics
+from gc_optax.experiments.training.optimizers import BASELINE
 
 CONFIGURATION = (
     "config",
@@ -33,7 +32,7 @@ CONFIGURATION = (
     "versions",
     "device",
 )
-"""What `configuration` gives; it is that of the start also when a run is gone on with."""
+"""What `configuration` gives; a resumed run keeps those of its start."""
 
 
 def configuration(config: Config, dataset: Dataset, trainer: Trainer) -> dict[str, Any]:
@@ -43,7 +42,7 @@ def configuration(config: Config, dataset: Dataset, trainer: Trainer) -> dict[st
             name: list(value) if isinstance(value, tuple) else value
             for name, value in vars(config).items()
         },
-        "chains": {arm: chain_code(config, arm) for arm in config.arms},
+        "chains": {arm: config.chain_code(arm) for arm in config.arms},
         "parameters": trainer.parameters,
         "examples": {
             "train": len(dataset.train.labels),
@@ -69,12 +68,13 @@ def config(record: dict[str, Any]) -> Config:
     """The settings of a record; those that its version did not have are the defaults.
 
     Raises:
-        CannotReadError: It is of a newer format, or has settings that there are not.
+        CannotReadError: It has settings that this version does not have, or that cannot be used.
     """
-    if not isinstance(record.get("format"), int) or record["format"] > FORMAT:
+    unknown = record["config"].keys() - {field.name for field in dataclasses.fields(Config)}
+    if unknown:
         raise CannotReadError(
-            f"The record has the format {record.get('format')}, and this version of gc-optax reads "
-            f"up to {FORMAT}."
+            f"The record has settings that this version of gc-optax does not have: "
+            f"{', '.join(sorted(unknown))}; install a newer one."
         )
     try:
         settings: dict[str, Any] = {
@@ -87,12 +87,12 @@ def config(record: dict[str, Any]) -> Config:
 
 
 def measurements(
-    results: Results, trainer: Trainer, compile_seconds: dict[str, float]
+    run: Measurements, trainer: Trainer, compile_seconds: dict[str, float]
 ) -> dict[str, Any]:
     """What is known so far: wall times by arm, statistics by cell, and what ended early."""
     return {
         "compile_seconds": compile_seconds,
-        "wall_times": wall_times(results, trainer.examples_per_epoch, compile_seconds),
+        "wall_times": wall_times(run, trainer.examples_per_epoch, compile_seconds),
         "confidence": statistics.CONFIDENCE,
         "ended_early": [
             {
@@ -101,25 +101,10 @@ def measurements(
                 "epoch": epoch,
                 "reason": "no loss was finite any more, of any seed, in training or in testing",
             }
-            for group, epoch in results.ended.items()
+            for group, epoch in run.ended.items()
         ],
-        "results": [_cell(results, cell) for cell in results.cells],
+        "results": [_cell(run, cell) for cell in run.metrics],
     }
-
-
-def chain_code(config: Config, arm: str) -> str:
-    """The chain of `arm`, as people write it."""
-    return written(
-        links(
-            arm,
-            config.optimizer,
-            config.placement,
-            0.0,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        ),
-        config.schedule,
-    )
 
 
 def versions() -> dict[str, str]:
@@ -145,46 +130,52 @@ def device(devices: Sequence[Any]) -> dict[str, Any]:
 
 
 def wall_times(
-    results: Results, examples_per_epoch: int, compile_seconds: dict[str, float]
+    run: Measurements, examples_per_epoch: int, compile_seconds: dict[str, float]
 ) -> dict[str, dict]:
     """Seconds by arm, all learning rates together; medians over epochs, of all seeds at once.
 
-    The throughput counts the examples of all seeds, and the time without the evaluation.
+    The throughput counts the examples of all seeds, and the time without the evaluation. Where the
+    arms were not trained in turns there is no ratio: they met the machine in different states.
     """
     times = {}
-    for arm in results.config.arms:
-        seconds = results.seconds(arm)
-        if not len(seconds):
+    for arm in run.design.arms:
+        groups = [group for group in run.seconds if group.cell.arm == arm]
+        taken = [(s, len(group.seeds)) for group in groups for s in run.seconds[group].values()]
+        quartiles = analysis.epoch_seconds(run, arm)
+        if quartiles is None:
             continue
-        whole, training, seeds = seconds.T
+        speeds = [examples_per_epoch * seeds / s.training for s, seeds in taken]
         times[arm] = {
             "compile": compile_seconds.get(arm, 0.0),
-            "run": float(whole.sum()),
-            "epoch": float(np.median(whole)),
-            "examples_per_second": float(np.median(examples_per_epoch * seeds / training)),
+            "run": sum(seconds.epoch for seconds, _ in taken),
+            "epoch": quartiles.median,
+            "epoch_quartiles": [quartiles.low, quartiles.high],
+            "examples_per_second": float(np.median(speeds)),
         }
-    baseline = times.get(BASELINE)
+    baseline = times.get(BASELINE) if analysis.takes_turns(run) else None
     for of_arm in times.values():
         of_arm["epoch_ratio_to_none"] = of_arm["epoch"] / baseline["epoch"] if baseline else None
     return times
 
 
-def _cell(results: Results, cell: Cell) -> dict[str, Any]:
+def _cell(run: Measurements, cell: Cell) -> dict[str, Any]:
     return {
         **cell._asdict(),
-        "seeds": results.seeds(cell),
-        "epochs": results.epochs(cell),
-        "finished": results.is_finished(cell),
-        "diverged_seeds": results.diverged(cell),
-        **{metric: _metric(results, cell, metric) for metric in METRICS},
+        "seeds": analysis.furthest_seeds(run, cell),
+        "epochs": analysis.furthest(run, cell),
+        "finished": analysis.is_finished(run, cell),
+        "diverged_seeds": len(analysis.diverged(run, cell)),
+        **{metric: _metric(run, cell, metric) for metric in Metrics._fields},
     }
 
 
-def _metric(results: Results, cell: Cell, metric: str) -> dict[str, Any]:
+def _metric(run: Measurements, cell: Cell, metric: str) -> dict[str, Any]:
     """Lists with one entry per epoch."""
-    means, differences = results.means(cell, metric), results.differences(cell, metric)
+    epochs = range(1, analysis.furthest(run, cell) + 1)
+    means = [analysis.mean(run, cell, metric, epoch) for epoch in epochs]
+    differences = [analysis.difference(run, cell, metric, epoch) for epoch in epochs]
     return {
-        "mean": [m.mean for m in means],
-        "standard_error": [m.standard_error for m in means],
-        "difference_from_none": [d and d._asdict() for d in differences],
+        "mean": [m and m.mean for m in means],
+        "standard_error": [m and m.standard_error for m in means],
+        "difference_from_none": [d and d.interval._asdict() for d in differences],
     }

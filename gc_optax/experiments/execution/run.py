@@ -1,33 +1,29 @@
-"""`Run`: a comparison in its folder, what is known of it, and how it is written."""
+"""`RunInProgress`: a comparison in its folder, what is known of it, and how it is written."""
 
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from gc_optax.experiments.execution import distributed
 from gc_optax.experiments.execution import record as _record
 from gc_optax.experiments.execution.checkpoint import Checkpoints
 from gc_optax.experiments.execution.trainer import Trainer
-from gc_optax.experiments.presentation import compare_plots as _plots
-from gc_optax.experiments.presentation import console as _tables
 from gc_optax.experiments.runs import folder as _run_folder
 from gc_optax.experiments.runs.folder import RunFolder
-from gc_optax.experiments.runs.measurements import COLUMNS, TIME_COLUMNS, Cell, Group, Results
+from gc_optax.experiments.runs.measurements import COLUMNS, TIME_COLUMNS, Cell, Group, Measurements
 from gc_optax.experiments.settings.config import Config
 
 WRITE_SECONDS = 5.0  # at least, between two writes of the metrics, where no state is written
 
 
-class Run:
+class RunInProgress:
     """A comparison that is under way.
 
     Attributes:
         folder: Where it is written.
         trainer: What trains it.
-        results: What has been measured.
+        measurements: What has been measured.
         checkpoints: The state of the group that is being trained.
         groups: All groups, in the order in which they are trained.
         data_dir: Where its data were said to be.
@@ -37,16 +33,16 @@ class Run:
         self,
         folder: RunFolder,
         trainer: Trainer,
-        results: Results,
+        measurements: Measurements,
         known: dict[str, Any],
         seconds: float = 0.0,
         compile_seconds: dict[str, float] | None = None,
     ):
         self.folder = folder
         self.trainer = trainer
-        self.results = results
+        self.measurements = measurements
         self.checkpoints = Checkpoints(folder.path)
-        self.groups = groups(results.config, trainer.groups)
+        self.groups = groups(trainer.config, trainer.groups)
         self.data_dir: Path | None = None
         self._known = known
         self._start = time.perf_counter() - seconds
@@ -65,9 +61,9 @@ class Run:
         """Writes the metrics, the times and the record, in the first process."""
         if not distributed.is_primary():
             return
-        self.folder.write_csv(_run_folder.METRICS, COLUMNS, self.results.rows())
-        self.folder.write_csv(_run_folder.TIMES, TIME_COLUMNS, self.results.time_rows())
-        measured = _record.measurements(self.results, self.trainer, self.compile_seconds)
+        self.folder.write_csv(_run_folder.METRICS, COLUMNS, self.measurements.rows())
+        self.folder.write_csv(_run_folder.TIMES, TIME_COLUMNS, self.measurements.time_rows())
+        measured = _record.measurements(self.measurements, self.trainer, self.compile_seconds)
         seconds = time.perf_counter() - self._start
         content = {
             "complete": complete,
@@ -84,22 +80,11 @@ class Run:
         if time.perf_counter() - self._written >= WRITE_SECONDS:
             self.write()
 
-    def draw(self):
-        """Draws the plots of what there is, in the first process."""
-        if not distributed.is_primary():
-            return
-        with self.folder.writing(_run_folder.CURVES) as path:
-            _plots.curves(self.results, path)
-        if len(self.results.config.learning_rates) > 1:
-            with self.folder.writing(_run_folder.LEARNING_RATES) as path:
-                _plots.learning_rates(self.results, path)
-
-    def tables(self, out: Console):
-        """Prints the tables."""
-        times = _record.wall_times(
-            self.results, self.trainer.examples_per_epoch, self.compile_seconds
+    def wall_times(self) -> dict[str, dict]:
+        """Seconds by arm."""
+        return _record.wall_times(
+            self.measurements, self.trainer.examples_per_epoch, self.compile_seconds
         )
-        out.print(_tables.tables(self.results, times, out))
 
 
 def groups(config: Config, seeds: Sequence[range]) -> list[Group]:

@@ -19,17 +19,18 @@ from gc_optax.experiments.data import Dataset
 from gc_optax.experiments.errors import InvalidSettingError
 from gc_optax.experiments.execution import distributed
 from gc_optax.experiments.execution.memory import activation_bytes, fits
+from gc_optax.experiments.runs.measurements import Seconds
 from gc_optax.experiments.settings.config import Config
 from gc_optax.experiments.training.epoch import (
-    METRICS,
-    Rows,
+    Batches,
+    Metrics,
     State,
     batches,
     epoch_function,
+    eval_batches,
     evaluation_function,
     keys,
     noise_key,
-    pieces,
 )
 from gc_optax.experiments.training.network import (
     Network,
@@ -44,11 +45,10 @@ AXIS = "data"  # of the mesh of devices, over which a batch is spread
 
 
 class EpochResult(NamedTuple):
-    """Metrics, each of shape `(seeds,)`, and seconds: of training, and with the evaluation."""
+    """The metrics of an epoch, each of shape `(seeds,)`, and its wall time."""
 
-    metrics: dict[str, np.ndarray]
-    training_seconds: float
-    seconds: float
+    metrics: Metrics
+    seconds: Seconds
 
 
 class Program(NamedTuple):
@@ -71,6 +71,7 @@ class Trainer:
         seeds_at_once: Stands in for the setting where that is `None`.
 
     Attributes:
+        config: The settings.
         parameters: How many parameters one network has.
         devices: The devices that a batch is spread over.
         groups: The seeds, in groups that are trained side by side.
@@ -81,7 +82,7 @@ class Trainer:
     """
 
     def __init__(self, config: Config, dataset: Dataset, seeds_at_once: int | None = None):
-        self._config = config
+        self.config = config
         self._number = len(dataset.train.labels)
         self._steps = self._number // config.batch_size
         self.devices = _devices(config)
@@ -93,9 +94,9 @@ class Trainer:
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
         # On every device.
         self._dataset: Dataset = self._placed(dataset)
-        # A piece of the test set has no backward pass, so it may be larger than a batch.
+        # A batch of the test set has no backward pass, so it may be larger.
         size = _multiple(min(2 * config.batch_size, len(dataset.test.labels)), len(self.devices))
-        self._pieces: Rows = self._placed(pieces(len(dataset.test.labels), size))
+        self._eval_batches: Batches = self._placed(eval_batches(len(dataset.test.labels), size))
         self._programs: dict[tuple[str, int], Program] = {}
         self._evaluations: dict[int, Callable] = {}
         self._opt_inits: dict[str, Callable] = {}
@@ -119,7 +120,7 @@ class Trainer:
         state = self.abstract_state(arm, seeds)
         order, key = self._inputs(range(seeds), 0)
         epoch = epoch_function(
-            self._network, self._optimizer(arm), self._config.augmentation, self._constrain
+            self._network, self._optimizer(arm), self.config.augmentation, self._constrain
         )
         program = (
             jax.jit(
@@ -135,7 +136,7 @@ class Trainer:
             self._evaluations[seeds] = (
                 jax.jit(jax.vmap(evaluate, in_axes=(0, None, None)), out_shardings=self._everywhere)
                 # The optimizer's state differs between the arms and is not looked at.
-                .lower(state._replace(opt_state=None), self._pieces, self._dataset)
+                .lower(state._replace(opt_state=None), self._eval_batches, self._dataset)
                 .compile()
             )
         self._programs[arm, seeds] = Program(program, self._evaluations[seeds])
@@ -172,25 +173,26 @@ class Trainer:
         program = self._programs[arm, len(seeds)]
         now = self.initial_state(arm, seeds) if state is None else state
         rate = self._rate(learning_rate)
-        for index in range(epoch, self._config.epochs):
+        for index in range(epoch, self.config.epochs):
             start = time.perf_counter()
             order, key = self._inputs(seeds, index)
             now, trained = program.epoch(now, order, key, rate, self._dataset)
             values = [np.asarray(value) for value in trained]
             between = time.perf_counter()
-            tested = program.evaluate(now._replace(opt_state=None), self._pieces, self._dataset)
+            tested = program.evaluate(
+                now._replace(opt_state=None), self._eval_batches, self._dataset
+            )
             values += [np.asarray(value) for value in tested]
-            metrics: dict[str, np.ndarray] = dict(zip(METRICS, values, strict=True))
             end = time.perf_counter()
-            yield now, EpochResult(metrics, between - start, end - start)
+            yield now, EpochResult(Metrics(*values), Seconds(end - start, between - start))
 
     @property
     def examples_per_epoch(self) -> int:
         """How many training examples one seed sees in an epoch."""
-        return self._steps * self._config.batch_size
+        return self._steps * self.config.batch_size
 
     def _seeds_that_fit(self, params: Any, statistics: Any) -> int:
-        shape = (self._config.batch_size, *self._dataset.train.inputs.shape[1:])
+        shape = (self.config.batch_size, *self._dataset.train.inputs.shape[1:])
         text = self._dataset.mean is None
         inputs = jax.ShapeDtypeStruct(
             shape, self._dataset.train.inputs.dtype if text else jnp.float32
@@ -203,11 +205,11 @@ class Trainer:
         activations = activation_bytes(jax.grad(loss), params, statistics, inputs, key)
         # Parameters, gradient, updates and two moments.
         state = 5 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
-        (seeds,) = distributed.broadcast(fits(activations, state, self._config.seeds, self.devices))
+        (seeds,) = distributed.broadcast(fits(activations, state, self.config.seeds, self.devices))
         return seeds
 
     def _one_order_and_key(self, seed: jax.Array, index: jax.Array):
-        order = batches(seed, index, self._number, self._config.batch_size)
+        order = batches(seed, index, self._number, self.config.batch_size)
         return order, noise_key(seed, index)
 
     def _inputs(self, seeds: Sequence[int], index: int):
@@ -217,7 +219,7 @@ class Trainer:
         return jax.vmap(self._optimizer(arm)(jnp.float32(0.0)).init)
 
     def _optimizer(self, arm: str) -> Callable[[Any], optax.GradientTransformation]:
-        config = self._config
+        config = self.config
 
         def optimizer(learning_rate):
             rate = schedule(

@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from gc_optax.experiments.presentation.plots import PANELS, cell_name, finish, new_figure, style
-from gc_optax.experiments.runs import analysis as measures
+from gc_optax.experiments.runs import analysis
 from gc_optax.experiments.runs import statistics as statistics
-from gc_optax.experiments.runs.reader import Cell, Run
+from gc_optax.experiments.runs.measurements import Cell
+from gc_optax.experiments.runs.reader import Run
 from gc_optax.experiments.training.optimizers import BASELINE
 
 
@@ -24,8 +25,12 @@ def forest(runs: Sequence[tuple[str, Run]], path: Path, *, headline: bool = Fals
     names: list[tuple[float, str]] = []
     y = 0.0
     for name, run in runs:
-        rates = [measures.best_rate(run, BASELINE)] if headline else run.rates
-        cells = [Cell(arm, rate) for rate in rates if rate is not None for arm in run.arms]
+        rates = (
+            [analysis.best_rate(run.measurements, BASELINE)] if headline else run.measurements.rates
+        )
+        cells = [
+            Cell(arm, rate) for rate in rates if rate is not None for arm in run.measurements.arms
+        ]
         there = [cell for cell in cells if _difference(run, cell, "test_loss")]
         if there:
             names.append((y, name if run.complete else f"{name} (incomplete)"))
@@ -49,7 +54,7 @@ def forest(runs: Sequence[tuple[str, Run]], path: Path, *, headline: bool = Fals
                         transform=edge, bbox=box)  # fmt: skip
     grid[0, 0].set_zorder(1)
     grid[0, 0].patch.set_visible(False)
-    grid[0, 0].set_yticks(heights, [cell_name(run, cell) for run, cell in rows])
+    grid[0, 0].set_yticks(heights, [cell_name(run.measurements, cell) for run, cell in rows])
     grid[0, 0].set_ylim(y - 0.4, -0.6)
     grid[0, 0].set_xlabel("test accuracy [percentage points]")
     grid[0, 1].set_xlabel("test loss [nats]")
@@ -57,9 +62,9 @@ def forest(runs: Sequence[tuple[str, Run]], path: Path, *, headline: bool = Fals
 
 
 def _difference(run: Run, cell: Cell, metric: str) -> statistics.Interval | None:
-    epoch = measures.compared_epoch(run, cell.learning_rate)
-    found = measures.difference(run, cell, metric, epoch)
-    return found[0] if found else None
+    epoch = analysis.compared_epoch(run.measurements, cell.learning_rate)
+    found = analysis.difference(run.measurements, cell, metric, epoch)
+    return found.interval if found else None
 
 
 def _differences(
@@ -76,7 +81,7 @@ def _differences(
     ]
     limit = _limit(rows, intervals)
     for y, (run, cell), (center, low, high) in zip(heights, rows, intervals, strict=True):
-        look = style(run, cell.arm) | {"linestyle": "none", "markersize": 5}
+        look = style(run.measurements, cell.arm) | {"linestyle": "none", "markersize": 5}
         if not math.isfinite(center):
             axes.text(limit, y, "not finite", va="center", ha="right", fontsize="small")
         elif abs(center) > limit:
@@ -96,7 +101,7 @@ def _limit(rows: Sequence[tuple[Run, Cell]], intervals: Sequence[Sequence[float]
         max(abs(value) for value in interval if math.isfinite(value))
         for (run, cell), interval in zip(rows, intervals, strict=True)
         if math.isfinite(interval[0])
-        and not measures.diverged(run, cell)
-        and not measures.diverged(run, Cell(BASELINE, cell.learning_rate))
+        and not analysis.diverged(run.measurements, cell)
+        and not analysis.diverged(run.measurements, Cell(BASELINE, cell.learning_rate))
     ]
     return max(widths, default=0.0) or 1.0

@@ -2,7 +2,7 @@
 
 import itertools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from gc_optax.experiments.presentation.compare_plots import STYLES
-from gc_optax.experiments.runs import analysis as measures
+from gc_optax.experiments.runs import analysis
 from gc_optax.experiments.runs import statistics as statistics
-from gc_optax.experiments.runs.reader import Cell, Run
+from gc_optax.experiments.runs.measurements import Cell, Measurements
+from gc_optax.experiments.training.optimizers import BASELINE
 
 WIDTH = 9.2  # inches
 RESOLUTION = 150  # dots per inch
 
 PANELS = (("test_accuracy", 100.0), ("test_loss", 1.0))
+
+# The colors are Okabe and Ito's, told apart by the color-blind; lines and marks differ too.
+STYLES: dict[str, dict[str, Any]] = {
+    BASELINE: {"color": "#555555", "linestyle": "--", "marker": "s"},
+    "gc": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
+    "traced": {"color": "#CC79A7", "linestyle": "-", "marker": "v"},
+    "gcc": {"color": "#009E73", "linestyle": "-.", "marker": "^"},
+    "optax": {"color": "#D55E00", "linestyle": ":", "marker": "D"},
+}
 
 _OPEN = {"markersize": 10, "markerfacecolor": "none", "markeredgewidth": 1.6}
 
@@ -30,7 +39,7 @@ _FURTHER = [
 ]
 
 
-def curves(run: Run, title: str, path: Path):
+def curves(run: Measurements, title: str, path: Path):
     """Test accuracy and loss over the epochs; a row for each learning rate."""
     rates = run.rates
     figure = new_figure(title, 2.7 * len(rates) + 0.9)
@@ -50,14 +59,14 @@ def curves(run: Run, title: str, path: Path):
     finish(figure, grid, path)
 
 
-def learning_rates(run: Run, title: str, path: Path):
+def learning_rates(run: Measurements, title: str, path: Path):
     """Test accuracy and loss at the end against the learning rate; dots are seeds.
 
     Where seeds diverged, the accuracies of the other cells settle what is shown.
     """
-    lost = any(measures.diverged(run, cell) for cell in run.metrics)
-    below = "\nlines that leave the plot: to rates with diverged seeds" if lost else ""
-    figure = new_figure(f"{title}; dots: seeds{below}", 4.1 if lost else 3.9)
+    any_diverged = any(analysis.diverged(run, cell) for cell in run.metrics)
+    below = "\nlines that leave the plot: to rates with diverged seeds" if any_diverged else ""
+    figure = new_figure(f"{title}; dots: seeds{below}", 4.1 if any_diverged else 3.9)
     grid = figure.subplots(1, 2, squeeze=False)
     for axes, (metric, scale) in zip(grid[0], PANELS, strict=True):
         for arm in run.arms:
@@ -67,23 +76,23 @@ def learning_rates(run: Run, title: str, path: Path):
         axes.set_xticks(run.rates, [f"{rate:g}" for rate in run.rates])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("learning rate")
-        axes.set_ylabel(f"{_label(run, metric)}, epoch {run.epochs}")
+        axes.set_ylabel(f"{_label(run, metric)}, epoch {run.design.epochs}")
     inside = [
         100 * accuracy
         for cell in run.metrics
-        if not measures.diverged(run, cell)
-        for accuracy in measures.values(run, cell, "test_accuracy", run.epochs).values()
+        if not analysis.diverged(run, cell)
+        for accuracy in analysis.values(run, cell, "test_accuracy", run.design.epochs).values()
     ]
-    if lost and inside:
+    if any_diverged and inside:
         margin = 0.05 * (max(inside) - min(inside)) or 1.0
         grid[0, 0].set_ylim(min(inside) - margin, max(inside) + margin)
     _logarithmic(grid[0, 1])
     finish(figure, grid, path)
 
 
-def _over_rates(axes: Axes, run: Run, arm: str, metric: str, scale: float):
+def _over_rates(axes: Axes, run: Measurements, arm: str, metric: str, scale: float):
     by_rate = {
-        rate: measures.values(run, Cell(arm, rate), metric, run.epochs) for rate in run.rates
+        rate: analysis.values(run, Cell(arm, rate), metric, run.design.epochs) for rate in run.rates
     }
     points = {rate: scale * np.array(list(of.values())) for rate, of in by_rate.items() if of}
     # The arms beside each other, within the middle fifth of the gap between two rates.
@@ -95,8 +104,13 @@ def _over_rates(axes: Axes, run: Run, arm: str, metric: str, scale: float):
     _band(axes, run, arm, np.array(list(points)), list(points.values()))
 
 
-def times(run: Run, accuracy: float, title: str, path: Path):
-    """Epochs and seconds to an accuracy; dots are seeds, the open mark is their median."""
+def times(
+    run: Measurements, accuracy: float, typical: Mapping[str, float | None], title: str, path: Path
+):
+    """Epochs and seconds to an accuracy; dots are seeds, the open mark is their median.
+
+    `typical` is the seconds of an epoch of each arm, where they are not measured one by one.
+    """
     cells = [Cell(arm, rate) for rate in run.rates for arm in run.arms]
     cells = [cell for cell in cells if cell in run.metrics]
     # A gap between one learning rate and the next.
@@ -104,11 +118,11 @@ def times(run: Run, accuracy: float, title: str, path: Path):
     figure = new_figure(title, 0.27 * heights[-1] + 1.7)
     grid = figure.subplots(1, 2, squeeze=False, sharey=True)
     for y, cell in zip(heights, cells, strict=True):
-        all_seeds = measures.times_to(run, cell, accuracy)
-        reached = measures.reached(all_seeds)
-        middle = measures.medians(reached)
+        all_seeds = analysis.times_to(run, cell, accuracy, typical.get(cell.arm))
+        reached = analysis.reached(all_seeds)
+        middle = analysis.medians(reached)
         look = style(run, cell.arm) | {"linestyle": "none"}
-        for axes, field in zip(grid[0], measures.Reached._fields, strict=True):
+        for axes, field in zip(grid[0], analysis.Reached._fields, strict=True):
             seeds = [getattr(time, field) for time in reached]
             axes.plot(seeds, y + _beside(seeds), ".", color=look["color"], alpha=0.6, markersize=5)
             if middle:
@@ -136,31 +150,35 @@ def _beside(values: Sequence[float]) -> np.ndarray:
     return found
 
 
-def _label(run: Run, metric: str) -> str:
+def _label(run: Measurements, metric: str) -> str:
     if metric == "test_accuracy":
-        return f"{run.judge} accuracy [%]"
-    return f"{run.judge} loss [nats/character]" if run.is_text else f"{run.judge} loss [nats]"
+        return f"{run.design.judge} accuracy [%]"
+    return (
+        f"{run.design.judge} loss [nats/character]"
+        if run.design.is_text
+        else f"{run.design.judge} loss [nats]"
+    )
 
 
-def cell_name(run: Run, cell: Cell) -> str:
+def cell_name(run: Measurements, cell: Cell) -> str:
     return f"{cell.arm}, {cell.learning_rate:g}" if len(run.rates) > 1 else cell.arm
 
 
-def style(run: Run, arm: str) -> dict[str, Any]:
+def style(run: Measurements, arm: str) -> dict[str, Any]:
     unknown = [name for name in run.arms if name not in STYLES]
     return STYLES[arm] if arm in STYLES else _FURTHER[unknown.index(arm) % len(_FURTHER)]
 
 
-def _curve(axes: Axes, run: Run, cell: Cell, metric: str, scale: float):
+def _curve(axes: Axes, run: Measurements, cell: Cell, metric: str, scale: float):
     epochs = sorted({epoch for of in run.metrics.get(cell, {}).values() for epoch in of})
     # Of the seeds that got the furthest only, so that no curve jumps where others stop.
-    seeds = measures.values(run, cell, metric, measures.last_epoch(run, cell))
-    by_epoch = [measures.values(run, cell, metric, epoch) for epoch in epochs]
+    seeds = analysis.values(run, cell, metric, analysis.furthest(run, cell))
+    by_epoch = [analysis.values(run, cell, metric, epoch) for epoch in epochs]
     arrays = [scale * np.array([of[s] for s in seeds if s in of]) for of in by_epoch]
     _band(axes, run, cell.arm, np.array(epochs), arrays)
 
 
-def _band(axes: Axes, run: Run, arm: str, x: np.ndarray, values: list[np.ndarray]):
+def _band(axes: Axes, run: Measurements, arm: str, x: np.ndarray, values: list[np.ndarray]):
     """The mean of each array of `values`, and one standard error to each side."""
     means = [statistics.mean(_without_infinities(seeds)) for seeds in values]
     center = np.array([mean.mean for mean in means])

@@ -78,7 +78,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from the run; raises `CannotWriteError` where one is at it.
+        """Keeps other processes from the run; raises `CannotWriteError` where one uses it.
 
         The lock is the system's and goes with the process, however that ends. Windows has none.
         """
@@ -92,7 +92,7 @@ class RunFolder:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise CannotWriteError(f"{self.path}: another process is at this run.") from None
+                raise CannotWriteError(f"{self.path}: another process is using this run.") from None
             yield
         finally:
             os.close(handle)
@@ -103,38 +103,6 @@ class RunFolder:
             return hashlib.sha256((self.path / name).read_bytes()).hexdigest()
         except OSError:
             return None
-
-    def read_json(self, name: str) -> dict:
-        """What `write_json` wrote, with `None` for the numbers that JSON does not have.
-
-        Raises:
-            CannotReadError: The file is not there, or is not JSON.
-        """
-        try:
-            content = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
-            raise CannotReadError(f"{self.path / name} cannot be read: {reason}.") from None
-        if not isinstance(content, dict):
-            raise CannotReadError(f"{self.path / name} cannot be read: it has no settings.")
-        return content
-
-    def read_csv(self, name: str) -> list[dict[str, str]]:
-        """What `write_csv` wrote, as one dictionary of text per row.
-
-        Raises:
-            CannotReadError: The file cannot be read.
-        """
-        try:
-            text = (self.path / name).read_bytes().decode("utf-8")
-            if not text.endswith("\n"):
-                raise ValueError("it was cut off")
-            return list(csv.DictReader(text.splitlines(), strict=True))
-        except OSError as error:
-            reason = error.strerror
-            raise CannotReadError(f"{self.path / name} cannot be read: {reason}.") from None
-        except (ValueError, csv.Error) as error:
-            raise CannotReadError(f"{self.path / name} cannot be read: {error}.") from None
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:

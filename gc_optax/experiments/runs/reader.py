@@ -1,41 +1,29 @@
-"""A run folder that was written earlier, as numbers in memory."""
+"""A run folder read back: its record, and its measurements."""
 
 import csv
 import dataclasses
 import io
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from gc_optax.experiments.errors import CannotReadError
 from gc_optax.experiments.runs.folder import METRICS, RECORD, TIMES
+from gc_optax.experiments.runs.measurements import (
+    Cell,
+    Design,
+    Group,
+    Measurements,
+    Metrics,
+    Seconds,
+    is_lost,
+    last_epoch,
+)
 
 NEWEST_FORMAT = 2
-
-
-class Cell(NamedTuple):
-    """One arm at one learning rate."""
-
-    arm: str
-    learning_rate: float
-
-
-class Metrics(NamedTuple):
-    """What is measured after an epoch."""
-
-    train_loss: float
-    train_accuracy: float
-    test_loss: float
-    test_accuracy: float
-
-
-class Group(NamedTuple):
-    """Seeds that were trained side by side: the first, and how many."""
-
-    seed: int
-    seeds: int
+"""Grows when a reader of older records could no longer read newer ones."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +33,12 @@ class Run:
     Attributes:
         path: The folder.
         record: `run.json`.
-        metrics: By cell, seed and epoch; epochs count from 1.
-        seconds: The wall time of each epoch by cell and group; empty in format 1.
+        measurements: `metrics.csv`, and `times.csv`, which format 1 does not have.
     """
 
     path: Path
     record: Mapping[str, Any]
-    metrics: Mapping[Cell, Mapping[int, Mapping[int, Metrics]]]
-    seconds: Mapping[Cell, Mapping[Group, Mapping[int, float]]]
+    measurements: Measurements
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -60,59 +46,35 @@ class Run:
         return self.record["config"]
 
     @property
+    def design(self) -> Design:
+        """What the run compares."""
+        return self.measurements.design
+
+    @property
     def complete(self) -> bool:
         """Whether the run came to its end, and all that it measured is there."""
-        return self.record.get("complete") is True and all(
-            self._is_whole(seeds.get(seed)) for seeds in self._cells for seed in self._seeds
+        cells = (
+            self.measurements.metrics.get(Cell(arm, rate), {})
+            for rate in self.design.learning_rates
+            for arm in self.design.arms
         )
-
-    @property
-    def _seeds(self) -> range:
-        first = self.config.get("seed", 0)
-        return range(first, first + self.config["seeds"])
-
-    @property
-    def _cells(self) -> Iterator[Mapping[int, Mapping[int, Metrics]]]:
-        for rate in self.config["learning_rate"]:
-            for arm in self.config["arms"]:
-                yield self.metrics.get(Cell(arm, float(rate)), {})
+        return self.record.get("complete") is True and all(
+            self._is_whole(seeds.get(seed)) for seeds in cells for seed in self.design.seeds
+        )
 
     def _is_whole(self, epochs: Mapping[int, Metrics] | None) -> bool:
         if not epochs:
             return False
-        last = epochs[max(epochs)]
-        ended = not (math.isfinite(last.train_loss) or math.isfinite(last.test_loss))
-        return len(epochs) == max(epochs) and (max(epochs) == self.epochs or ended)
-
-    @property
-    def epochs(self) -> int:
-        """How many epochs the run was to have."""
-        return self.config["epochs"]
-
-    @property
-    def judge(self) -> str:
-        """What its metrics of testing are of: the test set, or what was held out for validation."""
-        return "validation" if self.config.get("validation_examples") else "test"
-
-    @property
-    def arms(self) -> list[str]:
-        """The arms in the order of the settings."""
-        return list(dict.fromkeys([*self.config["arms"], *(cell.arm for cell in self.metrics)]))
-
-    @property
-    def rates(self) -> list[float]:
-        """The learning rates, rising."""
-        given = map(float, self.config["learning_rate"])
-        return sorted({*given, *(cell.learning_rate for cell in self.metrics)})
+        last = last_epoch(epochs)
+        return len(epochs) == last and (last == self.design.epochs or is_lost(epochs))
 
     def wall_times(self, arm: str) -> Mapping[str, float | None]:
         """What `run.json` says of the times of an arm."""
         return (self.record.get("wall_times") or {}).get(arm) or {}
 
-    @property
-    def is_text(self) -> bool:
-        """Whether the run predicts characters, so that its losses are per character."""
-        return self.config["dataset"] == "shakespeare" or self.config["model"] == "gpt"
+    def typical_seconds(self, arm: str) -> float | None:
+        """The seconds of an epoch of `arm`: all that format 1 says of its times."""
+        return self.wall_times(arm).get("epoch")
 
 
 def read_run(path: Path) -> Run:
@@ -127,28 +89,62 @@ def read_run(path: Path) -> Run:
         raise CannotReadError(f"{path} could not be read: {error.strerror}.") from None
     if not there:
         raise CannotReadError(f"{path} is not a folder.")
-    record = _record(path)
-    metrics: dict[Cell, dict[int, dict[int, Metrics]]] = {}
+    record = read_record(path)
+    measurements = read_measurements(path, Design.of(record["config"]))
+    if not measurements.metrics:
+        raise CannotReadError(f"{path / METRICS} has no rows: no epoch is finished.")
+    return Run(path, record, measurements)
+
+
+def read_measurements(path: Path, design: Design) -> Measurements:
+    """The measurements in a run folder, as they stand there.
+
+    Raises:
+        CannotReadError: A file is not there or damaged.
+    """
+    measurements = Measurements(design)
     for row in _rows(path / METRICS, _METRICS):
-        seeds = metrics.setdefault(_cell(row), {})
+        seeds = measurements.metrics.setdefault(_cell(row), {})
         epochs = seeds.setdefault(row["seed"], {})
         if row["epoch"] in epochs:
             raise CannotReadError(f"{path / METRICS}, line {row['line']}: was there before.")
         epochs[row["epoch"]] = Metrics(*(row[name] for name in Metrics._fields))
-    if not metrics:
-        raise CannotReadError(f"{path / METRICS} has no rows: no epoch is finished.")
-    seconds: dict[Cell, dict[Group, dict[int, float]]] = {}
+    for seeds in measurements.metrics.values():
+        for seed, epochs in seeds.items():
+            seeds[seed] = dict(sorted(epochs.items()))
     if (path / TIMES).exists():
         for row in _rows(path / TIMES, _TIMES):
-            groups = seconds.setdefault(_cell(row), {})
-            group = groups.setdefault(Group(row["seed"], row["seeds"]), {})
-            group[row["epoch"]] = row["seconds"]
-    return Run(path, record, metrics, seconds)
+            group = Group(_cell(row), range(row["seed"], row["seed"] + row["seeds"]))
+            seconds = Seconds(row["seconds"], row["training_seconds"])
+            measurements.seconds.setdefault(group, {})[row["epoch"]] = seconds
+    return measurements
 
 
-def _record(path: Path) -> dict[str, Any]:
+def whole_epochs(found: Measurements, groups: Iterable[Group]) -> Measurements:
+    """What `found` has of `groups`, up to the first epoch that lacks a seed or its time."""
+    kept = Measurements(found.design)
+    for group in groups:
+        of_cell, seconds = found.metrics.get(group.cell, {}), found.seconds.get(group, {})
+        for epoch in range(1, found.design.epochs + 1):
+            rows = [of_cell.get(seed, {}).get(epoch) for seed in group.seeds]
+            if epoch not in seconds or None in rows:
+                break
+            kept.add(group, Metrics(*zip(*rows, strict=True)), seconds[epoch])
+    return kept
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """`run.json` of a run folder.
+
+    Raises:
+        CannotReadError: It is not there, damaged, of a newer format, or lacks a setting.
+    """
     file = path / RECORD
     text = _text(file)
+    if not text.strip():
+        raise CannotReadError(
+            f"{file} is empty: the run was stopped before it began, and {path} can be deleted."
+        )
     try:
         record = json.loads(text)
     except ValueError as error:
@@ -207,8 +203,8 @@ def _cell(row: dict[str, Any]) -> Cell:
 
 
 def _name(text: str) -> str:
-    if not text:
-        raise ValueError("no arm")
+    if not text.isprintable() or not text:
+        raise ValueError(f"{text!r} is not an arm")
     return text
 
 
@@ -251,4 +247,4 @@ _SETTINGS = {
 }
 _KEYS = {"arm": _name, "learning_rate": _rate, "seed": _whole, "epoch": _counting}
 _METRICS = _KEYS | dict.fromkeys(Metrics._fields, _number)
-_TIMES = _KEYS | {"seeds": _counting, "seconds": _number}
+_TIMES = _KEYS | dict.fromkeys(("seconds", "training_seconds"), _number) | {"seeds": _counting}

@@ -49,8 +49,3 @@ def paired_difference(
     freedom = len(differences) - 1
     t = float(special.stdtrit(freedom, (1 + confidence) / 2)) if freedom else math.nan
     return Interval(center, center - t * error, center + t * error)
-
-
-def diverged(losses: np.ndarray) -> np.ndarray:
-    """Which seeds had a loss that is not finite, given losses of shape `(epochs, seeds)`."""
-    return np.asarray(~np.isfinite(losses).all(axis=0))

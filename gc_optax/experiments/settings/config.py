@@ -9,7 +9,14 @@ from gc_optax.experiments.errors import InvalidSettingError
 from gc_optax.experiments.settings.presets import PROTOCOLS
 from gc_optax.experiments.training.epoch import AUGMENTATIONS
 from gc_optax.experiments.training.network import DTYPES
-from gc_optax.experiments.training.optimizers import ARMS, OPTIMIZERS, PLACEMENTS, SCHEDULES
+from gc_optax.experiments.training.optimizers import (
+    ARMS,
+    OPTIMIZERS,
+    PLACEMENTS,
+    SCHEDULES,
+    links,
+    written,
+)
 from gc_optax.models import MODELS
 
 # The paper trains with SGD at 0.1 for batches of 128, so this is its rate for batches of 64.
@@ -125,6 +132,18 @@ class Config:
         """The name of the model, default filled in."""
         assert self.model is not None
         return self.model
+
+    def chain_code(self, arm: str) -> str:
+        """The chain of `arm`, as people write it."""
+        chain = links(
+            arm,
+            self.optimizer,
+            self.placement,
+            0.0,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+        )
+        return written(chain, self.schedule)
 
     def check_batch_size(self, examples: int):
         """Raises `InvalidSettingError` where a batch needs more than the `examples` there are."""

@@ -18,9 +18,17 @@ AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array] | None] = {
     "none": None,
     "crop-flip": crop_and_flip,
 }
-METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 Placed = Callable[[Any], Any]
+
+
+class Metrics(NamedTuple):
+    """What is measured after an epoch: numbers, or arrays with one entry per seed."""
+
+    train_loss: Any
+    train_accuracy: Any
+    test_loss: Any
+    test_accuracy: Any
 
 
 class State(NamedTuple):
@@ -31,8 +39,8 @@ class State(NamedTuple):
     opt_state: optax.OptState
 
 
-class Rows(NamedTuple):
-    """Test examples in pieces: which `(pieces, size)`, and 1.0 for each, or 0.0 for padding."""
+class Batches(NamedTuple):
+    """Test examples in batches: which `(batches, size)`, and 1.0 for each, or 0.0 for padding."""
 
     rows: jax.Array
     weights: jax.Array
@@ -70,8 +78,8 @@ def epoch_function(
 
             def loss_and_rest(params: Params):
                 logits, statistics = network.train(params, state.statistics, inputs, dropout_key)
-                losses, right = losses_and_right(logits, labels)
-                return losses.mean(), (right.mean(), statistics)
+                losses, correct = losses_and_correct(logits, labels)
+                return losses.mean(), (correct.mean(), statistics)
 
             (loss, (accuracy, statistics)), grads = jax.value_and_grad(loss_and_rest, has_aux=True)(
                 state.params
@@ -89,23 +97,23 @@ def epoch_function(
 
 def evaluation_function(
     network: Network, spread: Placed = lambda batch: batch
-) -> Callable[[State, Rows, Dataset], tuple[jax.Array, jax.Array]]:
-    """Evaluation: `state, pieces, dataset -> loss, accuracy` over the test set, piece by piece."""
+) -> Callable[[State, Batches, Dataset], tuple[jax.Array, jax.Array]]:
+    """Evaluation: `state, batches, dataset -> loss, accuracy` over the test set."""
 
-    def evaluate(state: State, pieces: Rows, dataset: Dataset):
-        def add(sums, piece: Rows):
-            inputs, labels = spread(jax.tree.map(lambda array: array[piece.rows], dataset.test))
+    def evaluate(state: State, eval_batches: Batches, dataset: Dataset):
+        def add(sums, batch: Batches):
+            inputs, labels = spread(jax.tree.map(lambda array: array[batch.rows], dataset.test))
             inputs = network_inputs(inputs, dataset)
             logits = network.evaluate(state.params, state.statistics, inputs)
-            both = losses_and_right(logits, labels)
+            both = losses_and_correct(logits, labels)
             # Padding repeats a row that is there. Its loss may be infinite: 0 times it is NaN.
-            of_piece = (jnp.where(piece.weights > 0, values, 0.0).sum() for values in both)
-            return jax.tree.map(jnp.add, sums, tuple(of_piece)), None
+            of_batch = (jnp.where(batch.weights > 0, values, 0.0).sum() for values in both)
+            return jax.tree.map(jnp.add, sums, tuple(of_batch)), None
 
         nothing = jnp.zeros((), jnp.float32)
-        (loss, right), _ = jax.lax.scan(add, (nothing, nothing), pieces)
-        number = pieces.weights.sum()
-        return loss / number, right / number
+        (loss, correct), _ = jax.lax.scan(add, (nothing, nothing), eval_batches)
+        number = eval_batches.weights.sum()
+        return loss / number, correct / number
 
     return evaluate
 
@@ -117,13 +125,13 @@ def network_inputs(inputs: jax.Array, dataset: Dataset) -> jax.Array:
     return standardise(inputs, jnp.asarray(dataset.mean), jnp.asarray(dataset.deviation))
 
 
-def losses_and_right(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cross-entropy in nats and 1.0 where the answer is right, means over all but the batch."""
+def losses_and_correct(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Cross-entropy in nats and 1.0 where the answer is correct, means over all but the batch."""
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    # `argmax` of NaNs is class 0, which would make a diverged network right now and then.
-    right = (logits.argmax(-1) == labels) & jnp.isfinite(logits).all(-1)
+    # `argmax` of NaNs is class 0, which would make a diverged network correct now and then.
+    correct = (logits.argmax(-1) == labels) & jnp.isfinite(logits).all(-1)
     rest = tuple(range(1, losses.ndim))
-    return losses.mean(rest), right.astype(jnp.float32).mean(rest)
+    return losses.mean(rest), correct.astype(jnp.float32).mean(rest)
 
 
 def batches(seed: jax.Array, index: jax.Array, number: int, batch_size: int) -> jax.Array:
@@ -146,9 +154,9 @@ def keys(seed: jax.Array) -> jax.Array:
     return jax.random.split(jax.random.key(seed), 3)
 
 
-def pieces(number: int, size: int) -> Rows:
-    """The rows `0..number` in pieces of `size`, the last one filled up with row 0."""
+def eval_batches(number: int, size: int) -> Batches:
+    """The rows `0..number` in batches of `size`, the last one filled up with row 0."""
     count = -(-number // size)
     rows = jnp.arange(count * size, dtype=jnp.int32).reshape(count, size)
     there = rows < number
-    return Rows(jnp.where(there, rows, 0), there.astype(jnp.float32))
+    return Batches(jnp.where(there, rows, 0), there.astype(jnp.float32))
