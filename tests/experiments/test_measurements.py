@@ -1,6 +1,7 @@
 """`Measurements` and what follows from them: seeds that are done, under way, ended, read back."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ DESIGN = Design.of(vars(CONFIG))
 ALL = [Group(cell, range(seed, seed + 1)) for seed in range(3) for cell in (NONE, GC)]
 
 
-def add(measured, group, *accuracies, loss: float | list[float] = 1.0):
+def add(measured, group, *accuracies, loss: Any = 1.0):
     losses = np.broadcast_to(np.float32(loss), len(accuracies))
     correct = np.array(accuracies, np.float32)
     measured.add(group, Metrics(losses, correct, losses, correct), Seconds(0.75, 0.5))
@@ -129,7 +130,7 @@ def test_what_is_read_back_is_what_was_written(measured, tmp_path):
     add(measured, one(GC, 1), 1 / 3, loss=math.nan)
     for again in (
         read_back(measured, tmp_path),
-        whole_epochs(read_back(measured, tmp_path), ALL),
+        whole_epochs(read_back(measured, tmp_path), ALL)[0],
     ):
         assert str(list(again.rows())) == str(list(measured.rows()))
         assert list(again.time_rows()) == list(measured.time_rows())
@@ -144,11 +145,11 @@ def test_an_ended_group_is_ended_when_it_is_read_back(tmp_path):
 def test_an_epoch_without_its_time_or_with_a_seed_missing_is_not_kept(measured, tmp_path):
     found = read_back(measured, tmp_path)
     del found.seconds[one(NONE, 0)][2]
-    assert whole_epochs(found, ALL).measured(one(NONE, 0)) == 1
+    assert whole_epochs(found, ALL)[0].measured(one(NONE, 0)) == 1
     found = read_back(measured, tmp_path)
     del found.metrics[NONE][0][1]
     # Its second epoch without its first is nothing.
-    assert whole_epochs(found, ALL).measured(one(NONE, 0)) == 0
+    assert whole_epochs(found, ALL)[0].measured(one(NONE, 0)) == 0
 
 
 def test_epochs_after_a_checkpoint_are_cut_off(measured):

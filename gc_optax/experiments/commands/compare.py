@@ -27,9 +27,14 @@ from gc_optax.experiments.execution.trainer import Trainer
 from gc_optax.experiments.presentation import console, plots
 from gc_optax.experiments.runs import folder as run_folder
 from gc_optax.experiments.runs.folder import RunFolder, default_path
-from gc_optax.experiments.runs.measurements import Design, Measurements
+from gc_optax.experiments.runs.measurements import Design, Group, Measurements
 from gc_optax.experiments.runs.reader import NEWEST_FORMAT as FORMAT
-from gc_optax.experiments.runs.reader import read_measurements, read_record, whole_epochs
+from gc_optax.experiments.runs.reader import (
+    read_digests,
+    read_measurements,
+    read_record,
+    whole_epochs,
+)
 from gc_optax.experiments.settings.config import Config
 from gc_optax.experiments.training.epoch import State
 
@@ -143,19 +148,22 @@ def _read_back(
     trainer = Trainer(config, dataset, seeds_at_once=int(record["seeds_at_once"]))
     _warn_of_changes(known, trainer, err)
     seconds, compiled = record["total_seconds"], record["compile_seconds"]
-    run = RunInProgress(
-        folder, trainer, Measurements(Design.of(vars(config))), known, seconds, compiled
-    )
-    run.measurements = whole_epochs(
-        read_measurements(folder.path, Design.of(vars(config))), run.groups
-    )
+    design = Design.of(vars(config))
+    run = RunInProgress(folder, trainer, Measurements(design), known, seconds, compiled)
+    digests, found = read_digests(folder.path), read_measurements(folder.path, design)
+    run.verified = digests is not None
+    run.measurements, damaged = whole_epochs(found, run.groups, digests)
+    for group, epoch in damaged:
+        _say(err, f"the metrics of {_name(group, epoch)} are not what the run wrote: {_AGAIN}")
+    if not run.verified and not record["complete"]:
+        _say(err, "an older version wrote this run without digests: what is there is not verified")
     return run
 
 
 def _carry_out(run: RunInProgress, out: Console, err: Console) -> int:
     results, interrupted = run.measurements, False
     try:
-        begun = _begin_again(run)
+        begun = _begin_again(run, err)
         with Reporter(err, run.trainer.config, len(run.groups), results.epochs_settled) as reporter:
             _train(run, begun, reporter)
             reporter.say("drawing")
@@ -196,7 +204,10 @@ def _draw(run: RunInProgress):
             plots.learning_rates(run.measurements, title, path)
 
 
-def _begin_again(run: RunInProgress) -> dict[int, tuple[State, int]]:
+_AGAIN = "it is run again from what is whole"
+
+
+def _begin_again(run: RunInProgress, err: Console) -> dict[int, tuple[State, int]]:
     """The group that was under way, if it can go on: its number, state and epoch.
 
     What the results have beyond that is cut off, and run again.
@@ -209,9 +220,13 @@ def _begin_again(run: RunInProgress) -> dict[int, tuple[State, int]]:
         epoch = latest[1] if latest[0] == number else 0
         if epoch and run.measurements.measured(group) >= epoch:
             abstract = run.trainer.abstract_state(group.cell.arm, len(group.seeds))
-            state = run.checkpoints.restore(number, epoch, abstract)
+            state = run.checkpoints.restore(number, epoch, abstract, verified=run.verified)
             if distributed.all_agree(state is not None) and state is not None:
                 begun[number] = state, epoch
+                run.checkpoints.write_digest(number, epoch, state)
+            else:
+                what = _name(group, epoch)
+                _say(err, f"the checkpoint of {what} is not what the run wrote: {_AGAIN}")
         run.measurements.cut(group, begun[number][1] if number in begun else 0)
     return begun
 
@@ -292,13 +307,21 @@ def _warn_of_changes(known: dict[str, Any], trainer: Trainer, err: Console):
         before = known.get(what, {})
         for name, value in values.items():
             if before.get(name) != value:
-                err.print(
+                _say(
+                    err,
                     f"{name} was {before.get(name)} when the run began and is {value} now: the "
                     "numbers may differ from those of a run that was not interrupted",
-                    highlight=False,
-                    markup=False,
-                    soft_wrap=True,
                 )
+
+
+def _say(err: Console, what: str):
+    err.print(what, highlight=False, markup=False, soft_wrap=True)
+
+
+def _name(group: Group, epoch: int) -> str:
+    cell, seeds = group
+    which = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"{cell.arm} at learning rate {cell.learning_rate:g}, {which}, epoch {epoch},"
 
 
 def _now() -> str:

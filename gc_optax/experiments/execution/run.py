@@ -24,6 +24,7 @@ class RunInProgress:
         folder: Where it is written.
         trainer: What trains it.
         measurements: What has been measured.
+        verified: Whether what was read back had digests, which an older version did not write.
         checkpoints: The state of the group that is being trained.
         groups: All groups, in the order in which they are trained.
         data_dir: Where its data were said to be.
@@ -44,6 +45,7 @@ class RunInProgress:
         self.checkpoints = Checkpoints(folder.path)
         self.groups = groups(trainer.config, trainer.groups)
         self.data_dir: Path | None = None
+        self.verified = True
         self._known = known
         self._start = time.perf_counter() - seconds
         self._compiled_before = compile_seconds or {}

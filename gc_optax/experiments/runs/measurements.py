@@ -1,5 +1,6 @@
 """What a run has measured so far, in memory: filled by the trainer, or read from its folder."""
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ TIME_COLUMNS = (
     "epoch",
     "seconds",
     "training_seconds",
+    "digest",
 )
 
 
@@ -153,7 +155,15 @@ class Measurements:
         """One row per group and epoch, as `TIME_COLUMNS` says."""
         for group, epochs in self.seconds.items():
             for epoch, seconds in epochs.items():
-                yield (*group.cell, group.seeds[0], len(group.seeds), epoch, *seconds)
+                where = (*group.cell, group.seeds[0], len(group.seeds), epoch)
+                yield (*where, *seconds, self.digest(group, epoch))
+
+    def digest(self, group: Group, epoch: int) -> str:
+        """Of all that was measured in an epoch of `group`, so that an edit is noticed."""
+        of_cell = self.metrics[group.cell]
+        rows = [of_cell[seed][epoch] for seed in group.seeds]
+        content = (*group.cell, *group.seeds, epoch, *rows, self.seconds[group][epoch])
+        return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
 
 
 def _cut(series: dict[Any, dict[int, Any]], key: Any, epochs: int):

@@ -114,23 +114,42 @@ def read_measurements(path: Path, design: Design) -> Measurements:
             seeds[seed] = dict(sorted(epochs.items()))
     if (path / TIMES).exists():
         for row in _rows(path / TIMES, _TIMES):
-            group = Group(_cell(row), range(row["seed"], row["seed"] + row["seeds"]))
             seconds = Seconds(row["seconds"], row["training_seconds"])
-            measurements.seconds.setdefault(group, {})[row["epoch"]] = seconds
+            measurements.seconds.setdefault(_group(row), {})[row["epoch"]] = seconds
     return measurements
 
 
-def whole_epochs(found: Measurements, groups: Iterable[Group]) -> Measurements:
-    """What `found` has of `groups`, up to the first epoch that lacks a seed or its time."""
-    kept = Measurements(found.design)
+Digests = Mapping[tuple[Group, int], str]
+
+
+def read_digests(path: Path) -> Digests | None:
+    """The digest of each group and epoch in a run folder; `None` of an older version's."""
+    header = _text(path / TIMES).partition("\n")[0]
+    if "digest" not in header.split(","):
+        return None
+    rows = _rows(path / TIMES, _TIMES | {"digest": str})
+    return {(_group(row), row["epoch"]): row["digest"] for row in rows}
+
+
+def whole_epochs(
+    found: Measurements, groups: Iterable[Group], digests: Digests | None = None
+) -> tuple[Measurements, list[tuple[Group, int]]]:
+    """What `found` has of `groups`, up to the first epoch that lacks a seed or its time.
+
+    Also up to the first that does not have its digest, where there are some: these are returned.
+    """
+    kept, damaged = Measurements(found.design), []
     for group in groups:
         of_cell, seconds = found.metrics.get(group.cell, {}), found.seconds.get(group, {})
         for epoch in range(1, found.design.epochs + 1):
             rows = [of_cell.get(seed, {}).get(epoch) for seed in group.seeds]
             if epoch not in seconds or None in rows:
                 break
+            if digests is not None and digests[group, epoch] != found.digest(group, epoch):
+                damaged.append((group, epoch))
+                break
             kept.add(group, Metrics(*zip(*rows, strict=True)), seconds[epoch])
-    return kept
+    return kept, damaged
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -200,6 +219,10 @@ def _rows(file: Path, readers: dict[str, Callable[[str], Any]]) -> Iterator[dict
 
 def _cell(row: dict[str, Any]) -> Cell:
     return Cell(row["arm"], row["learning_rate"])
+
+
+def _group(row: dict[str, Any]) -> Group:
+    return Group(_cell(row), range(row["seed"], row["seed"] + row["seeds"]))
 
 
 def _name(text: str) -> str:
