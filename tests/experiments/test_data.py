@@ -275,6 +275,14 @@ def test_what_the_limit_leaves_out_is_not_read(cifar100):
     refused("Row 2 of .* could not be decoded", data_dir=cifar100, train_examples=3)
 
 
+def test_an_image_far_too_large_is_refused_before_it_is_decoded(tmp_path):
+    content = io.BytesIO()
+    Image.new("1", (12_000, 12_000)).save(content, "PNG")
+    for name in ("train", "test"):
+        pq.write_table(table([content.getvalue()], [0]), tmp_path / f"{name}.parquet")
+    refused(r"an image of 12000 x 12000 pixels in mode 1: cifar100 has 32 x 32", data_dir=tmp_path)
+
+
 def test_a_limit_beyond_the_training_set_or_below_one_is_refused(cifar100):
     message = "--train-examples 6 is more than the 5 training images of cifar100"
     refused(message, data_dir=cifar100, train_examples=6)

@@ -13,7 +13,9 @@ from gc_optax.experiments.settings.config import Config
 
 def test_a_folder_is_claimed_once(tmp_path):
     RunFolder.claim(tmp_path / "deep" / "run")
-    with pytest.raises(InvalidSettingError, match=r"must not hold a run, but .* has run\.json"):
+    with pytest.raises(
+        InvalidSettingError, match=r"must not hold a run, but .* has an empty run\.json"
+    ):
         RunFolder.claim(tmp_path / "deep" / "run")
 
 

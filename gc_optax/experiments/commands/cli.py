@@ -26,6 +26,7 @@ from gc_optax.experiments.settings.presets import PROTOCOLS, settings
 from gc_optax.models import MODELS
 
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+NARROWEST = 80  # columns, in which the tables have room
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -43,7 +44,14 @@ def run(arguments: Sequence[str]) -> int:
 def _run(arguments: Sequence[str]) -> int:
     try:
         main = parser()
-        options = main.parse_args(arguments)
+        options, unknown = main.parse_known_args(arguments)
+        if unknown:
+            see = f"{main.prog} {options.command}" if options.command else main.prog
+            print(
+                f"{see}: unrecognized arguments: {' '.join(unknown)}; see {see} --help",
+                file=sys.stderr,
+            )
+            return 2
         if options.command is None:
             main.print_help()
             return 0
@@ -67,6 +75,11 @@ def _run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         # Whoever read the output has enough of it. Python would complain again when it closes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(
+            "gc-optax: stopped, since what reads its output was closed; an unfinished run goes on "
+            "with gc-optax compare --resume FOLDER",
+            file=sys.stderr,
+        )
         return 1
     except OSError as error:
         print(f"gc-optax: {error}", file=sys.stderr)
@@ -86,6 +99,13 @@ def _run(arguments: Sequence[str]) -> int:
             "--seeds-at-once, or a smaller --batch-size",
             file=sys.stderr,
         )
+        return 1
+
+    except RuntimeError as error:
+        if "nitialize backend" not in str(error):
+            raise
+        line = str(error).partition(" (set")[0].splitlines()[0][:200]
+        print(f"gc-optax: JAX has no device to train on: {line}", file=sys.stderr)
         return 1
 
 
@@ -144,8 +164,20 @@ def _report(options: argparse.Namespace) -> int:
     return report(options.runs, options.output, _console(), options.accuracy)
 
 
-def _console(*, stderr: bool = False) -> Console:
+class _Console(Console):
+    """Says what ends a command whose output is not read any more, which rich does not."""
+
+    def on_broken_pipe(self):
+        raise  # noqa: PLE0704: rich calls it where it has caught the error
+
+
+def _console(*, stderr: bool = False) -> _Console:
     quiet = not distributed.is_primary()
-    console = Console(stderr=stderr, quiet=quiet)
-    # A pipe has no width of its own; rich would take 80 columns and break the rows.
-    return console if console.is_terminal else Console(stderr=stderr, quiet=quiet, width=100)
+    console = _Console(stderr=stderr, quiet=quiet)
+    # A pipe has no width of its own; rich would take 80 columns and break the rows. A terminal that
+    # is narrower than the tables breaks their lines itself, and not the words of their headers.
+    if not console.is_terminal:
+        return _Console(stderr=stderr, quiet=quiet, width=100)
+    if console.width < NARROWEST and not stderr:
+        return _Console(stderr=stderr, quiet=quiet, width=NARROWEST)
+    return console

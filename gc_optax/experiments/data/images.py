@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -136,18 +137,25 @@ def _decode(schema: ImageSchema, image: dict[str, Any] | None, where: str) -> np
 
     if image is None or image["bytes"] is None:
         raise DataError(f"{where} has no {schema.image} (it is null).")
-    try:
-        picture = Image.open(io.BytesIO(image["bytes"]))
-        pixels = picture.tobytes()
-    except Exception as error:  # of a broken file, PIL raises SyntaxError and many others
-        raise DataError(
-            f"{where} has an image that could not be decoded: copy or download the file again."
-        ) from error
     height, width, channels = schema.shape
     mode = "RGB" if channels == 3 else "L"
+    broken = f"{where} has an image that could not be decoded: copy or download the file again."
+    try:
+        with warnings.catch_warnings():
+            # Of its size before it is decoded: the next lines refuse it.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(image["bytes"]))
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{where} has an image that is far too large.") from error
+    except Exception as error:  # of a broken file, PIL raises SyntaxError and many others
+        raise DataError(broken) from error
     if (picture.width, picture.height, picture.mode) != (width, height, mode):
         raise DataError(
             f"{where} has an image of {picture.width} x {picture.height} pixels in mode "
             f"{picture.mode}: {schema.name} has {width} x {height} pixels in mode {mode}."
         )
+    try:
+        pixels = picture.tobytes()
+    except Exception as error:
+        raise DataError(broken) from error
     return np.frombuffer(pixels, np.uint8).reshape(schema.shape)

@@ -43,6 +43,12 @@ class RunFolder:
             raise InvalidSettingError(
                 "output", f"must be a folder that can be written to; {path}: {error.strerror}."
             ) from None
+        if RECORD in holds and not (path / RECORD).stat().st_size:
+            raise InvalidSettingError(
+                "output",
+                f"must not hold a run, but {path} has an empty run.json: unless a run is starting "
+                "there just now, delete the folder, or name another one.",
+            )
         if holds:
             raise InvalidSettingError(
                 "output",
@@ -113,6 +119,7 @@ class RunFolder:
         """
         temporary = self.path / f".{name}.tmp"
         try:
+            temporary.unlink(missing_ok=True)  # a link would be followed
             yield temporary
             os.replace(temporary, self.path / name)
         except OSError as error:

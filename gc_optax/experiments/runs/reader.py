@@ -195,7 +195,7 @@ def _text(file: Path) -> str:
         raise CannotReadError(f"{file} could not be read: {error.strerror}.") from None
 
 
-def _rows(file: Path, readers: dict[str, Callable[[str], Any]]) -> Iterator[dict[str, Any]]:
+def _rows(file: Path, readers: Mapping[str, Callable[[str], Any]]) -> Iterator[dict[str, Any]]:
     """The rows of a CSV file, each field read, with its `line`; other columns are left out."""
     text = _text(file)
     if text and not text.endswith("\n"):

@@ -26,6 +26,7 @@ LEARNING_RATES = {"sgd": 0.05, "adam": 1e-3, "adamw": 1e-3}
 WEIGHT_DECAYS = {"sgd": 0.0, "adam": 0.0, "adamw": 1e-2}
 MOMENTUM = 0.9
 LARGEST_SEED = 2**31 - 1
+LARGEST_COUNT = 2**31 - 1
 DEFAULT_MODELS = {"images": "cnn", "text": "gpt"}
 TEXT_MODELS = ("gpt",)
 # Settings that count something: at least 1, where they are not `None`.
@@ -217,6 +218,8 @@ def _check_choice(setting: str, value: str | None, choices: Collection[str | Non
 def _check_count(setting: str, value: int | None):
     if value is not None and not (isinstance(value, int) and value >= 1):
         raise InvalidSettingError(setting, f"must be a whole number of at least 1, got {value}.")
+    if value is not None and value > LARGEST_COUNT:
+        raise InvalidSettingError(setting, f"must be at most {LARGEST_COUNT}, got {value}.")
 
 
 def _check_distinct(setting: str, values: tuple[Hashable, ...]):
