@@ -35,6 +35,11 @@ class Dataset(NamedTuple):
     mean: np.ndarray | None
     deviation: np.ndarray | None
 
+    @property
+    def is_text(self) -> bool:
+        """Whether its inputs are tokens, and not pixels."""
+        return self.mean is None
+
 
 class Source(NamedTuple):
     """A data set by what is known before it is loaded.
@@ -87,7 +92,7 @@ def held_out(dataset: Dataset, number: int, name: str, what: str) -> Dataset:
     held[np.random.default_rng(0).permutation(available)[:number]] = True
     inputs, labels = dataset.train
     train, validation = (Split(inputs[rows], labels[rows]) for rows in (~held, held))
-    if dataset.mean is None:
+    if dataset.is_text:
         return dataset._replace(train=train, test=validation)
     return image_dataset(train, validation, dataset.classes)
 

@@ -13,9 +13,35 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+
+from gc_optax.experiments.data import Dataset
+from gc_optax.experiments.execution import distributed
+from gc_optax.experiments.settings.config import Config
+from gc_optax.experiments.training.network import Network
 
 SHARE = 0.6  # of the memory; the data set and the compiler's copies need the rest
 CACHE = 32 * 2**20  # bytes that one seed's step may touch on a CPU
+
+
+def seeds_that_fit(
+    config: Config, network: Network, dataset: Dataset, devices: Sequence[Any]
+) -> int:
+    """How many seeds of `config` to train at once; the same in all processes."""
+    params, statistics = jax.eval_shape(network.init, jax.random.key(0))
+    shape = (config.batch_size, *dataset.train.inputs.shape[1:])
+    dtype = dataset.train.inputs.dtype if dataset.is_text else jnp.float32
+
+    def loss(params, statistics, inputs, key):
+        return network.train(params, statistics, inputs, key)[0].sum()
+
+    activations = activation_bytes(
+        jax.grad(loss), params, statistics, jax.ShapeDtypeStruct(shape, dtype), jax.random.key(0)
+    )
+    # Parameters, gradient, updates and two moments.
+    state = 5 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+    (seeds,) = distributed.broadcast(fits(activations, state, config.seeds, devices))
+    return seeds
 
 
 def activation_bytes(function: Callable, *arguments) -> int:

@@ -16,9 +16,9 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gc_optax.experiments.data import Dataset
-from gc_optax.experiments.errors import InvalidSettingError
-from gc_optax.experiments.execution import distributed
-from gc_optax.experiments.execution.memory import activation_bytes, fits
+from gc_optax.experiments.execution.devices import devices_of, multiple
+from gc_optax.experiments.execution.memory import seeds_that_fit
+from gc_optax.experiments.execution.networks import network_of
 from gc_optax.experiments.runs.measurements import Seconds
 from gc_optax.experiments.settings.config import Config
 from gc_optax.experiments.training.epoch import (
@@ -31,13 +31,6 @@ from gc_optax.experiments.training.epoch import (
     evaluation_function,
     keys,
     noise_key,
-)
-from gc_optax.experiments.training.network import (
-    Network,
-    as_patches,
-    functional,
-    maker,
-    traced_fan_in,
 )
 from gc_optax.experiments.training.optimizers import chain, links, schedule
 
@@ -85,17 +78,17 @@ class Trainer:
         self.config = config
         self._number = len(dataset.train.labels)
         self._steps = self._number // config.batch_size
-        self.devices = _devices(config)
+        self.devices = devices_of(config)
         mesh = Mesh(np.array(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._spread = NamedSharding(mesh, PartitionSpec(AXIS))
-        self._network, self._fan_in = _network(config, dataset)
+        self._network, self._fan_in = network_of(config, dataset)
         params, statistics = jax.eval_shape(self._network.init, jax.random.key(0))
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
         # On every device.
         self._dataset: Dataset = self._placed(dataset)
         # A batch of the test set has no backward pass, so it may be larger.
-        size = _multiple(min(2 * config.batch_size, len(dataset.test.labels)), len(self.devices))
+        size = multiple(min(2 * config.batch_size, len(dataset.test.labels)), len(self.devices))
         self._eval_batches: Batches = self._placed(eval_batches(len(dataset.test.labels), size))
         self._programs: dict[tuple[str, int], Program] = {}
         self._evaluations: dict[int, Callable] = {}
@@ -108,7 +101,11 @@ class Trainer:
         self._order_and_key = jax.jit(
             jax.vmap(self._one_order_and_key, in_axes=(0, None)), out_shardings=self._everywhere
         )
-        at_once = config.seeds_at_once or seeds_at_once or self._seeds_that_fit(params, statistics)
+        at_once = (
+            config.seeds_at_once
+            or seeds_at_once
+            or seeds_that_fit(config, self._network, self._dataset, self.devices)
+        )
         seeds = config.all_seeds
         self.groups = [seeds[i : i + at_once] for i in range(0, len(seeds), at_once)]
 
@@ -191,23 +188,6 @@ class Trainer:
         """How many training examples one seed sees in an epoch."""
         return self._steps * self.config.batch_size
 
-    def _seeds_that_fit(self, params: Any, statistics: Any) -> int:
-        shape = (self.config.batch_size, *self._dataset.train.inputs.shape[1:])
-        text = self._dataset.mean is None
-        inputs = jax.ShapeDtypeStruct(
-            shape, self._dataset.train.inputs.dtype if text else jnp.float32
-        )
-
-        def loss(params, statistics, inputs, key):
-            return self._network.train(params, statistics, inputs, key)[0].sum()
-
-        key = jax.random.key(0)
-        activations = activation_bytes(jax.grad(loss), params, statistics, inputs, key)
-        # Parameters, gradient, updates and two moments.
-        state = 5 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
-        (seeds,) = distributed.broadcast(fits(activations, state, self.config.seeds, self.devices))
-        return seeds
-
     def _one_order_and_key(self, seed: jax.Array, index: jax.Array):
         order = batches(seed, index, self._number, self.config.batch_size)
         return order, noise_key(seed, index)
@@ -263,49 +243,3 @@ class Trainer:
 
     def _rate(self, learning_rate: float) -> jax.Array:
         return self._placed(np.float32(learning_rate))
-
-
-def _network(config: Config, dataset: Dataset) -> tuple[Network, Any]:
-    """The network as it is trained, and the fan-in traced from it as it is written."""
-    shape = dataset.train.inputs.shape[1:]
-    make = maker(config.network, shape, dataset.classes, config.dtype)
-    try:
-        network = functional(make)
-    except ValueError as error:
-        raise InvalidSettingError(
-            "model", f"{config.model} does not fit {config.dataset}: {error}"
-        ) from None
-    dtype = dataset.train.inputs.dtype if dataset.mean is None else jnp.float32
-    fan_in = traced_fan_in(network, shape, dtype) if "traced" in config.arms else None
-    on_cpu = jax.default_backend() == "cpu"
-    return (functional(as_patches(make)) if on_cpu else network), fan_in
-
-
-def _devices(config: Config) -> list[Any]:
-    """Those asked for; else as many as divide the batch. Each process has as many of them."""
-    processes = jax.process_count() if distributed.is_distributed() else 1
-    there = [jax.local_devices(process_index=i) for i in range(processes)]
-    most = processes * min(map(len, there))
-    wanted = config.devices
-    if wanted is None:
-        fitting = [n for n in range(processes, most + 1, processes) if config.batch_size % n == 0]
-        wanted = max(fitting, default=processes)
-    if wanted > most:
-        kind = "local devices" if processes == 1 else f"devices of {processes} processes"
-        raise InvalidSettingError(
-            "devices", f"must be at most {most}, the number of {kind}, got {wanted}."
-        )
-    if wanted % processes:
-        raise InvalidSettingError(
-            "devices", f"must be a multiple of {processes}, the number of processes, got {wanted}."
-        )
-    if config.batch_size % wanted:
-        raise InvalidSettingError(
-            "devices", f"must divide --batch-size {config.batch_size}, got {wanted}."
-        )
-    return [device for local in there for device in local[: wanted // processes]]
-
-
-def _multiple(number: int, of: int) -> int:
-    """`number` rounded up to a multiple of `of`."""
-    return -(-number // of) * of

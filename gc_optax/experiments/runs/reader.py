@@ -1,11 +1,8 @@
 """A run folder read back: its record, and its measurements."""
 
-import csv
 import dataclasses
-import io
 import json
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from gc_optax.experiments.runs.measurements import (
     is_lost,
     last_epoch,
 )
+from gc_optax.experiments.runs.tables import METRICS_READERS, TIMES_READERS, read_rows, read_text
 
 NEWEST_FORMAT = 2
 """Grows when a reader of older records could no longer read newer ones."""
@@ -103,7 +101,7 @@ def read_measurements(path: Path, design: Design) -> Measurements:
         CannotReadError: A file is not there or damaged.
     """
     measurements = Measurements(design)
-    for row in _rows(path / METRICS, _METRICS):
+    for row in read_rows(path / METRICS, METRICS_READERS):
         seeds = measurements.metrics.setdefault(_cell(row), {})
         epochs = seeds.setdefault(row["seed"], {})
         if row["epoch"] in epochs:
@@ -113,7 +111,7 @@ def read_measurements(path: Path, design: Design) -> Measurements:
         for seed, epochs in seeds.items():
             seeds[seed] = dict(sorted(epochs.items()))
     if (path / TIMES).exists():
-        for row in _rows(path / TIMES, _TIMES):
+        for row in read_rows(path / TIMES, TIMES_READERS):
             seconds = Seconds(row["seconds"], row["training_seconds"])
             measurements.seconds.setdefault(_group(row), {})[row["epoch"]] = seconds
     return measurements
@@ -124,10 +122,10 @@ Digests = Mapping[tuple[Group, int], str]
 
 def read_digests(path: Path) -> Digests | None:
     """The digest of each group and epoch in a run folder; `None` of an older version's."""
-    header = _text(path / TIMES).partition("\n")[0]
+    header = read_text(path / TIMES).partition("\n")[0]
     if "digest" not in header.split(","):
         return None
-    rows = _rows(path / TIMES, _TIMES | {"digest": str})
+    rows = read_rows(path / TIMES, TIMES_READERS | {"digest": str})
     return {(_group(row), row["epoch"]): row["digest"] for row in rows}
 
 
@@ -159,7 +157,7 @@ def read_record(path: Path) -> dict[str, Any]:
         CannotReadError: It is not there, damaged, of a newer format, or lacks a setting.
     """
     file = path / RECORD
-    text = _text(file)
+    text = read_text(file)
     if not text.strip():
         raise CannotReadError(
             f"{file} is empty: the run was stopped before it began, and {path} can be deleted."
@@ -184,79 +182,12 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise CannotReadError(f"{file.parent} is not a run folder: no {file.name}.") from None
-    except UnicodeDecodeError:
-        raise CannotReadError(f"{file} is not text in UTF-8.") from None
-    except OSError as error:
-        raise CannotReadError(f"{file} could not be read: {error.strerror}.") from None
-
-
-def _rows(file: Path, readers: Mapping[str, Callable[[str], Any]]) -> Iterator[dict[str, Any]]:
-    """The rows of a CSV file, each field read, with its `line`; other columns are left out."""
-    text = _text(file)
-    if text and not text.endswith("\n"):
-        raise CannotReadError(f"{file} was cut off: its last line has no end.")
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = next(lines, [])
-        lacks = [name for name in readers if name not in header]
-        if lacks:
-            raise CannotReadError(f"{file} lacks the columns {', '.join(lacks)}.")
-        for row in lines:
-            if len(row) != len(header):
-                raise ValueError(f"{len(row)} fields, not {len(header)}")
-            fields = dict(zip(header, row, strict=True))
-            yield {name: read(fields[name]) for name, read in readers.items()} | {
-                "line": lines.line_num
-            }
-    except (ValueError, csv.Error) as error:
-        raise CannotReadError(f"{file}, line {lines.line_num}: {error}.") from None
-
-
 def _cell(row: dict[str, Any]) -> Cell:
     return Cell(row["arm"], row["learning_rate"])
 
 
 def _group(row: dict[str, Any]) -> Group:
     return Group(_cell(row), range(row["seed"], row["seed"] + row["seeds"]))
-
-
-def _name(text: str) -> str:
-    if not text.isprintable() or not text:
-        raise ValueError(f"{text!r} is not an arm")
-    return text
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a whole number") from None
-
-
-def _counting(text: str) -> int:
-    number = _whole(text)
-    if number < 1:
-        raise ValueError(f"{number} is less than 1")
-    return number
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a number") from None
-
-
-def _rate(text: str) -> float:
-    number = _number(text)
-    if not 0 < number < math.inf:
-        raise ValueError(f"{text!r} is not a learning rate")
-    return number
 
 
 _SETTINGS = {
@@ -268,6 +199,3 @@ _SETTINGS = {
     "seeds": int,
     "epochs": int,
 }
-_KEYS = {"arm": _name, "learning_rate": _rate, "seed": _whole, "epoch": _counting}
-_METRICS = _KEYS | dict.fromkeys(Metrics._fields, _number)
-_TIMES = _KEYS | dict.fromkeys(("seconds", "training_seconds"), _number) | {"seeds": _counting}
