@@ -338,7 +338,7 @@ BAD_OPTIONS = {
     "for never, got -1.",
     "--optimizer lion": "gc-optax: --optimizer must be one of sgd, adam, adamw; got lion.",
     "--placement loss": "gc-optax: --placement must be one of gradient, update; got loss.",
-    "--speed 3": "gc-optax: unrecognized arguments: --speed 3; see gc-optax --help",
+    "--speed 3": "gc-optax compare: unrecognized arguments: --speed 3; see gc-optax compare --help",
     "--output": "gc-optax compare: argument --output: expected one argument; see "
     "gc-optax compare --help",
 }

@@ -83,7 +83,7 @@ class Trainer:
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._spread = NamedSharding(mesh, PartitionSpec(AXIS))
         self._network, self._fan_in = network_of(config, dataset)
-        params, statistics = jax.eval_shape(self._network.init, jax.random.key(0))
+        params, _ = jax.eval_shape(self._network.init, jax.random.key(0))
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
         # On every device.
         self._dataset: Dataset = self._placed(dataset)
