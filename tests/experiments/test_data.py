@@ -642,14 +642,13 @@ def test_a_missing_file_or_a_folder_without_text_is_named(tmp_path):
 
 
 @pytest.fixture
-def real_data(pytestconfig):
-    """A folder with the real data sets: that of the environment, or `../shared/data`."""
+def real_data():
+    """The folder of the real data sets, which `GC_OPTAX_DATA_DIR` names."""
 
     def path_of(name):
-        root = Path(OUTSIDE or pytestconfig.rootpath.parent / "shared" / "data")
-        if not (root / name).exists():
-            pytest.skip(f"{name} is not at hand")
-        return root
+        if OUTSIDE is None or not Path(OUTSIDE, name).exists():
+            pytest.skip(f"GC_OPTAX_DATA_DIR has no {name}")
+        return Path(OUTSIDE)
 
     return path_of
 
