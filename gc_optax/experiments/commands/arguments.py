@@ -1,23 +1,15 @@
 """The arguments of the command: every option, what it means, and its default."""
 
 import argparse
-from collections.abc import Mapping
+import dataclasses
 from pathlib import Path
 from typing import NoReturn
 
 import gc_optax
-from gc_optax.experiments.data import SOURCES
 from gc_optax.experiments.settings.config import (
     DEFAULT_MODELS,
-    LEARNING_RATES,
-    MOMENTUM,
-    WEIGHT_DECAYS,
     Config,
 )
-from gc_optax.experiments.settings.presets import PROTOCOLS
-from gc_optax.experiments.training.epoch import AUGMENTATIONS
-from gc_optax.experiments.training.network import DTYPES
-from gc_optax.experiments.training.optimizers import ARMS, OPTIMIZERS, PLACEMENTS, SCHEDULES
 from gc_optax.models import MODELS
 
 
@@ -42,7 +34,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_compare(commands):
-    default = Config()
     parser = commands.add_parser(
         "compare",
         help="train a network with and without Gradient Centralization, and show the difference",
@@ -53,19 +44,19 @@ def _add_compare(commands):
         # What is not given is not there, so that a protocol can say it.
         argument_default=argparse.SUPPRESS,
     )
-    what = parser.add_argument_group("what is trained")
-    add = what.add_argument
-    add(
-        "--protocol",
-        metavar="NAME",
-        help=f"a set of settings, which the other options change: {_names(PROTOCOLS)} "
-        "(default: none)",
-    )
-    add(
-        "--dataset",
-        metavar="NAME",
-        help=f"{_names(SOURCES)} (default: {default.dataset})",
-    )
+    groups = {}
+    for field in dataclasses.fields(Config):
+        about = field.metadata
+        if about["group"] not in groups:
+            groups[about["group"]] = parser.add_argument_group(about["group"])
+        groups[about["group"]].add_argument(
+            "--" + field.name.replace("_", "-"),
+            metavar=about["metavar"],
+            type=_PARSERS[about["parse"]],
+            nargs="+" if field.name in ("arms", "learning_rate") else None,
+            help=about["help"].replace("%", "%%"),
+        )
+    add = parser.add_argument_group("where").add_argument
     add(
         "--data-dir",
         metavar="PATH",
@@ -76,124 +67,11 @@ def _add_compare(commands):
         "hub)",
     )
     add(
-        "--train-examples",
-        metavar="N",
-        type=_integer,
-        help="train on the first N examples (default: all)",
-    )
-    add(
-        "--validation-examples",
-        metavar="N",
-        type=_integer,
-        help="hold N of the training examples out, the same for all seeds, and judge on them "
-        "instead of the test set: to choose settings by (default: none, judge on the test set)",
-    )
-    add(
-        "--augmentation",
-        metavar="NAME",
-        help=f"{_names(AUGMENTATIONS)}; crop-flip: crops of images padded by 4, half mirrored "
-        f"(default: {default.augmentation})",
-    )
-    add(
-        "--model",
-        metavar="NAME",
-        help=f"{_names(MODELS)} (default: {_by(DEFAULT_MODELS)})",
-    )
-    add(
-        "--dtype",
-        metavar="NAME",
-        help=f"of the computation: {_names(DTYPES)}; parameters are float32 (default: "
-        f"{default.dtype})",
-    )
-    add(
-        "--arms",
-        metavar="ARM",
-        nargs="+",
-        help="; ".join(f"{name}: {arm.meaning}" for name, arm in ARMS.items())
-        + f" (default: {' '.join(default.arms)})",
-    )
-    add = parser.add_argument_group("how").add_argument
-    add(
-        "--optimizer",
-        metavar="NAME",
-        help=f"{_names(OPTIMIZERS)} (default: {default.optimizer})",
-    )
-    add(
-        "--placement",
-        metavar="PLACE",
-        help="what is centralized: the gradient, before the optimizer, or its final update: "
-        f"{_names(PLACEMENTS)} (default: {default.placement})",
-    )
-    add(
-        "--learning-rate",
-        metavar="RATE",
-        nargs="+",
-        type=_number,
-        help=f"one or several to compare at (default: {_by(LEARNING_RATES)})",
-    )
-    add(
-        "--schedule",
-        metavar="NAME",
-        help=f"of the learning rate: {_names(SCHEDULES)}; step: a tenth after every "
-        "--decay-epochs; one-cycle: up and down along a cosine, to that rate at 30 %% of the steps "
-        f"(default: {default.schedule})",
-    )
-    add("--decay-epochs", metavar="N", type=_integer, help="of the schedule step, which needs it")
-    add("--momentum", metavar="M", type=_number, help=f"of sgd (default: {MOMENTUM})")
-    add(
-        "--weight-decay",
-        metavar="W",
-        type=_number,
-        help="sgd and adam: an L2 penalty, added to the gradient before it is centralized; adamw: "
-        f"decoupled (default: {_by(WEIGHT_DECAYS)})",
-    )
-    add(
-        "--epochs",
-        metavar="N",
-        type=_integer,
-        help=f"passes over the training examples (default: {default.epochs})",
-    )
-    add(
-        "--batch-size",
-        metavar="N",
-        type=_integer,
-        help="examples per step; what does not fill the last batch of an epoch is left out, "
-        f"another part each time (default: {default.batch_size})",
-    )
-    add("--seeds", metavar="N", type=_integer, help=f"how many seeds (default: {default.seeds})")
-    add(
-        "--seed",
-        metavar="N",
-        type=_integer,
-        help=f"the first seed; the others follow it (default: {default.seed})",
-    )
-    add = parser.add_argument_group("on this machine").add_argument
-    add(
-        "--seeds-at-once",
-        metavar="N",
-        type=_integer,
-        help="how many seeds are trained side by side (default: as many as the accelerator's "
-        "memory holds; on a CPU all or one, by the size of the network)",
-    )
-    add(
-        "--devices",
-        metavar="N",
-        type=_integer,
-        help="over how many local devices a batch is spread, with --distributed over how many in "
-        "all (default: the largest number that divides it)",
-    )
-    add(
-        "--checkpoint-every",
-        metavar="N",
-        type=_integer,
-        help="epochs between two checkpoints, 0 for none (default: one about every minute)",
-    )
-    add(
         "--resume",
         metavar="FOLDER",
         type=Path,
         default=None,
-        help="go on with the run in that folder, where it was interrupted or killed",
+        help="resume the run in that folder, where it was interrupted or killed",
     )
     add(
         "--output",
@@ -268,13 +146,6 @@ def _names(choices) -> str:
     return ", ".join(choices)
 
 
-def _by(values: Mapping[str, float | str]) -> str:
-    return ", ".join(
-        f"{value if isinstance(value, str) else format(value, 'g')} for {name}"
-        for name, value in values.items()
-    )
-
-
 def _integer(text: str) -> int:
     try:
         return int(text)
@@ -287,3 +158,6 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+
+
+_PARSERS = {str: str, int: _integer, float: _number}

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gc_optax.experiments.data import SOURCES
+from gc_optax.experiments.settings.checks import TEXT_MODELS
 from gc_optax.experiments.training.epoch import Metrics
 
 COLUMNS = ("arm", "learning_rate", "seed", "epoch", *Metrics._fields)
@@ -68,7 +69,7 @@ class Design(NamedTuple):
             range(first, first + settings["seeds"]),
             settings["epochs"],
             "validation" if settings.get("validation_examples") else "test",
-            settings["model"] == "gpt" if source is None else source.kind == "text",
+            settings["model"] in TEXT_MODELS if source is None else source.kind == "text",
         )
 
 

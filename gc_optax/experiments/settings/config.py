@@ -1,11 +1,18 @@
 """`Config`: every setting of a comparison, validated."""
 
 import dataclasses
-import math
-from collections.abc import Collection, Hashable
+from collections.abc import Mapping
 
 from gc_optax.experiments.data import SOURCES
 from gc_optax.experiments.errors import InvalidSettingError
+from gc_optax.experiments.settings.checks import check_combination, check_numbers
+from gc_optax.experiments.settings.fields import (
+    check_choice,
+    check_count,
+    check_distinct,
+    count,
+    setting,
+)
 from gc_optax.experiments.settings.presets import PROTOCOLS
 from gc_optax.experiments.training.epoch import AUGMENTATIONS
 from gc_optax.experiments.training.network import DTYPES
@@ -26,20 +33,16 @@ LEARNING_RATES = {"sgd": 0.05, "adam": 1e-3, "adamw": 1e-3}
 WEIGHT_DECAYS = {"sgd": 0.0, "adam": 0.0, "adamw": 1e-2}
 MOMENTUM = 0.9
 LARGEST_SEED = 2**31 - 1
-LARGEST_COUNT = 2**31 - 1
 DEFAULT_MODELS = {"images": "cnn", "text": "gpt"}
-TEXT_MODELS = ("gpt",)
-# Settings that count something: at least 1, where they are not `None`.
-COUNTS = (
-    "seeds",
-    "epochs",
-    "batch_size",
-    "decay_epochs",
-    "train_examples",
-    "validation_examples",
-    "seeds_at_once",
-    "devices",
-)
+_FROM_ZERO = ("seed", "checkpoint_every")
+_WHAT, _HOW, _HERE = "what is trained", "how", "on this machine"
+
+
+def _each(values: Mapping[str, float | str]) -> str:
+    return ", ".join(
+        f"{value if isinstance(value, str) else format(value, 'g')} for {name}"
+        for name, value in values.items()
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,45 +60,115 @@ class Config:
             another.
     """
 
-    protocol: str | None = None
-    dataset: str = "digits"
-    model: str | None = None
-    optimizer: str = "sgd"
-    placement: str = "gradient"
-    arms: tuple[str, ...] = ("none", "gc", "optax")
-    seeds: int = 8
-    seed: int = 0
-    epochs: int = 8
-    batch_size: int = 64
-    learning_rate: tuple[float, ...] | None = None
-    schedule: str = "constant"
-    decay_epochs: int | None = None
-    momentum: float | None = None
-    weight_decay: float | None = None
-    augmentation: str = "none"
-    dtype: str = "float32"
-    train_examples: int | None = None
-    validation_examples: int | None = None
-    seeds_at_once: int | None = None
-    devices: int | None = None
-    checkpoint_every: int | None = None
+    protocol: str | None = setting(
+        None,
+        _WHAT,
+        "a set of settings, which the other options change: {names}",
+        choices=PROTOCOLS,
+        instead="none",
+    )
+    dataset: str = setting("digits", _WHAT, "{names}", choices=SOURCES)
+    model: str | None = setting(
+        None, _WHAT, "{names}", choices=MODELS, instead=_each(DEFAULT_MODELS)
+    )
+    optimizer: str = setting("sgd", _HOW, "{names}", choices=OPTIMIZERS)
+    placement: str = setting(
+        "gradient",
+        _HOW,
+        "what is centralized: the gradient, before the optimizer, or its final update: {names}",
+        metavar="PLACE",
+        choices=PLACEMENTS,
+    )
+    arms: tuple[str, ...] = setting(
+        ("none", "gc", "optax"),
+        _WHAT,
+        "; ".join(f"{name}: {arm.meaning}" for name, arm in ARMS.items()),
+        metavar="ARM",
+        choices=ARMS,
+    )
+    seeds: int = count(8, _HOW, "how many seeds")
+    seed: int = setting(0, _HOW, "the first seed; the others follow it", metavar="N", parse=int)
+    epochs: int = count(8, _HOW, "passes over the training examples")
+    batch_size: int = count(
+        64,
+        _HOW,
+        "examples per step; what does not fill the last batch of an epoch is left out, another "
+        "part each time",
+    )
+    learning_rate: tuple[float, ...] | None = setting(
+        None,
+        _HOW,
+        "one or several to compare at",
+        metavar="RATE",
+        parse=float,
+        instead=_each(LEARNING_RATES),
+    )
+    schedule: str = setting(
+        "constant",
+        _HOW,
+        "of the learning rate: {names}; step: a tenth after every --decay-epochs; one-cycle: up "
+        "and down along a cosine, to that rate at 30 % of the steps",
+        choices=SCHEDULES,
+    )
+    decay_epochs: int | None = count(None, _HOW, "of the schedule step, which needs it", instead="")
+    momentum: float | None = setting(
+        None, _HOW, "of sgd", metavar="M", parse=float, instead=str(MOMENTUM)
+    )
+    weight_decay: float | None = setting(
+        None,
+        _HOW,
+        "sgd and adam: an L2 penalty, added to the gradient before it is centralized; adamw: "
+        "decoupled",
+        metavar="W",
+        parse=float,
+        instead=_each(WEIGHT_DECAYS),
+    )
+    augmentation: str = setting(
+        "none",
+        _WHAT,
+        "{names}; crop-flip: crops of images padded by 4, half mirrored",
+        choices=AUGMENTATIONS,
+    )
+    dtype: str = setting(
+        "float32", _WHAT, "of the computation: {names}; parameters are float32", choices=DTYPES
+    )
+    train_examples: int | None = count(None, _WHAT, "train on the first N examples", instead="all")
+    validation_examples: int | None = count(
+        None,
+        _WHAT,
+        "hold N of the training examples out, the same for all seeds, and judge on them instead "
+        "of the test set: to choose settings by",
+        instead="none, judge on the test set",
+    )
+    seeds_at_once: int | None = count(
+        None,
+        _HERE,
+        "how many seeds are trained side by side",
+        instead="as many as the accelerator's memory holds; on a CPU all that its memory holds, "
+        "or one, by the size of the network",
+    )
+    devices: int | None = count(
+        None,
+        _HERE,
+        "over how many local devices a batch is spread, with --distributed over how many in all",
+        instead="the largest number that divides it",
+    )
+    checkpoint_every: int | None = setting(
+        None,
+        _HERE,
+        "epochs between two checkpoints, 0 for none",
+        metavar="N",
+        parse=int,
+        instead="one about every minute",
+    )
 
     def __post_init__(self):
-        for setting, choices in (
-            ("dataset", SOURCES),
-            ("model", (None, *MODELS)),
-            ("optimizer", OPTIMIZERS),
-            ("placement", PLACEMENTS),
-            ("schedule", SCHEDULES),
-            ("augmentation", AUGMENTATIONS),
-            ("dtype", DTYPES),
-            ("protocol", (None, *PROTOCOLS)),
-        ):
-            _check_choice(setting, getattr(self, setting), choices)
-        for arm in self.arms:
-            _check_choice("arms", arm, ARMS)
-        for setting in COUNTS:
-            _check_count(setting, getattr(self, setting))
+        for field in dataclasses.fields(self):
+            value, choices = getattr(self, field.name), field.metadata["choices"]
+            if choices is not None:
+                check_choice(field.name, value, choices)
+            elif field.metadata["parse"] is int and field.name not in _FROM_ZERO:
+                check_count(field.name, value)
         if self.checkpoint_every is not None and self.checkpoint_every < 0:
             raise InvalidSettingError(
                 "checkpoint_every",
@@ -108,10 +181,10 @@ class Config:
                 f"as the first of {self.seeds}.",
             )
         self._fill_in_defaults()
-        self._check_what_goes_together()
-        self._check_numbers()
-        _check_distinct("arms", self.arms)
-        _check_distinct("learning_rate", self.learning_rates)
+        check_combination(self)
+        check_numbers(self)
+        check_distinct("arms", self.arms)
+        check_distinct("learning_rate", self.learning_rates)
 
     @property
     def learning_rates(self) -> tuple[float, ...]:
@@ -165,66 +238,3 @@ class Config:
         fill_in("weight_decay", WEIGHT_DECAYS[self.optimizer])
         if self.optimizer == "sgd":
             fill_in("momentum", MOMENTUM)
-
-    def _check_what_goes_together(self):
-        kind = SOURCES[self.dataset].kind
-        if (self.model in TEXT_MODELS) != (kind == "text"):
-            fitting = [m for m in MODELS if (m in TEXT_MODELS) == (kind == "text")]
-            raise InvalidSettingError(
-                "model",
-                f"must be one of {', '.join(fitting)} for {self.dataset}, which is {kind}; got "
-                f"{self.model}.",
-            )
-        if kind == "text" and self.augmentation != "none":
-            raise InvalidSettingError(
-                "augmentation",
-                f"is for images, and {self.dataset} is text; got {self.augmentation}.",
-            )
-        if self.momentum is not None and self.optimizer != "sgd":
-            raise InvalidSettingError(
-                "momentum", f"belongs to the optimizer sgd; {self.optimizer} does not have it."
-            )
-        if (self.decay_epochs is not None) != (self.schedule == "step"):
-            raise InvalidSettingError(
-                "decay_epochs",
-                "must be given with the schedule step."
-                if self.schedule == "step"
-                else f"belongs to the schedule step; {self.schedule} does not have it.",
-            )
-
-    def _check_numbers(self):
-        for rate in self.learning_rates:
-            # It is a float32 when it is used.
-            if not 1e-37 < rate < 1e38:
-                raise InvalidSettingError(
-                    "learning_rate", f"must be a positive number that float32 can hold, got {rate}."
-                )
-        if self.weight_decay is not None and not 0 <= self.weight_decay < math.inf:
-            raise InvalidSettingError(
-                "weight_decay", f"must be a finite number of at least 0, got {self.weight_decay}."
-            )
-        if self.momentum is not None and not 0 <= self.momentum < 1:
-            raise InvalidSettingError(
-                "momentum", f"must be at least 0 and less than 1, got {self.momentum}."
-            )
-
-
-def _check_choice(setting: str, value: str | None, choices: Collection[str | None]):
-    if value not in choices:
-        names = ", ".join(choice for choice in choices if choice is not None)
-        raise InvalidSettingError(setting, f"must be one of {names}; got {value}.")
-
-
-def _check_count(setting: str, value: int | None):
-    if value is not None and not (isinstance(value, int) and value >= 1):
-        raise InvalidSettingError(setting, f"must be a whole number of at least 1, got {value}.")
-    if value is not None and value > LARGEST_COUNT:
-        raise InvalidSettingError(setting, f"must be at most {LARGEST_COUNT}, got {value}.")
-
-
-def _check_distinct(setting: str, values: tuple[Hashable, ...]):
-    if not values:
-        raise InvalidSettingError(setting, "must have at least one value.")
-    for value in values:
-        if values.count(value) > 1:
-            raise InvalidSettingError(setting, f"has {value} more than once.")
