@@ -10,6 +10,7 @@ back must have the same, so a flipped bit or another name is never taken for wha
 """
 
 import contextlib
+import gc
 import hashlib
 import logging
 import os
@@ -92,12 +93,16 @@ class Checkpoints:
             return None
         if verified and expected is None:
             return None
-        try:
-            with _quiet(), ocp.StandardCheckpointer() as checkpointer:
-                state = checkpointer.restore(self._path / name, abstract)
-        except Exception:  # damaged since: the group begins again, and loses nothing but time
-            return None
-        return state if expected in (None, digest(group, epoch, state)) else None
+        with _quiet():
+            try:
+                with ocp.StandardCheckpointer() as checkpointer:
+                    state = checkpointer.restore(self._path / name, abstract)
+            except Exception:  # damaged since: the group begins again, and loses nothing but time
+                state = None
+            if state is None:
+                gc.collect()  # Orbax's failed tasks print their errors when they are collected
+        matches = state is not None and expected in (None, digest(group, epoch, state))
+        return state if matches else None
 
     def write_digest(self, group: int, epoch: int, state: State):
         """Keeps the digest of `state`, in the first process."""
