@@ -168,7 +168,7 @@ class _Console(Console):
     """Says what ends a command whose output is not read any more, which rich does not."""
 
     def on_broken_pipe(self):
-        raise  # noqa: PLE0704: rich calls it where it has caught the error
+        raise  # rich calls it where it has caught the error
 
 
 def _console(*, stderr: bool = False) -> _Console:
