@@ -10,7 +10,6 @@ back must have the same, so a flipped bit or another name is never taken for wha
 """
 
 import contextlib
-import gc
 import hashlib
 import logging
 import os
@@ -93,16 +92,12 @@ class Checkpoints:
             return None
         if verified and expected is None:
             return None
-        with _quiet():
-            try:
-                with ocp.StandardCheckpointer() as checkpointer:
-                    state = checkpointer.restore(self._path / name, abstract)
-            except Exception:  # damaged since: the group begins again, and loses nothing but time
-                state = None
-            if state is None:
-                gc.collect()  # Orbax's failed tasks print their errors when they are collected
-        matches = state is not None and expected in (None, digest(group, epoch, state))
-        return state if matches else None
+        try:
+            with _quiet(), ocp.StandardCheckpointer() as checkpointer:
+                state = checkpointer.restore(self._path / name, abstract)
+        except Exception:  # damaged since: the group begins again, and loses nothing but time
+            return None
+        return state if expected in (None, digest(group, epoch, state)) else None
 
     def write_digest(self, group: int, epoch: int, state: State):
         """Keeps the digest of `state`, in the first process."""
@@ -147,8 +142,8 @@ def digest(group: int, epoch: int, state: State) -> str:
 def _quiet() -> Iterator[None]:
     """Orbax says at length what it does, and its threads print what goes wrong in them.
 
-    What goes wrong is raised as well. TensorStore's threads end after that, at a time of their own,
-    and find no event loop to tell; so after an error they stay quiet.
+    What goes wrong is raised as well. After that TensorStore's threads and Orbax's tasks end at a
+    time of their own, and complain again; so after an error they stay quiet.
     """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels = [logger.level for logger in loggers]
@@ -160,20 +155,23 @@ def _quiet() -> Iterator[None]:
     try:
         yield
         sys.unraisablehook = hook
-    finally:
-        threading.excepthook = thread_hook
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+    finally:
+        threading.excepthook = thread_hook
+
+
+_LEFT_OVER = ("Event loop is closed", "Encountered error while reading array index")
 
 
 class _UnraisableHook:
-    """`sys.unraisablehook`, less what threads say that find their event loop closed."""
+    """`sys.unraisablehook`, less what threads and tasks say that were left when a read failed."""
 
     def __init__(self, before: Callable):
         self._before = before._before if isinstance(before, _UnraisableHook) else before
 
     def __call__(self, unraisable):
-        if str(unraisable.exc_value) != "Event loop is closed":
+        if not str(unraisable.exc_value).startswith(_LEFT_OVER):
             self._before(unraisable)
 
 
