@@ -31,7 +31,7 @@ from _places import OTHER_CHAINS, PLACES, params_of
 from _training_steps import STEPS, measure_step
 from _updates import measure_torch, measure_update
 
-from gc_optax.experiments import _record
+from gc_optax.experiments.execution import record as _record
 
 RESULTS = Path(__file__).parent / "results" / "overhead.json"
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 import gc_optax
-from gc_optax.experiments import _record
+from gc_optax.experiments.execution import record as _record
 
 DTYPES = ("float32", "bfloat16", "float16", "float8_e5m2", "float8_e4m3fn")
 FAN_INS = (1_000, 100_000, 10_000_000)

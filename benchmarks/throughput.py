@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 import gc_optax
-from gc_optax.experiments import _record
-from gc_optax.experiments._config import Config
-from gc_optax.experiments._data import SOURCES, Dataset, Split
-from gc_optax.experiments._training import Trainer
+from gc_optax.experiments.data import SOURCES, Dataset, Split
+from gc_optax.experiments.execution import record as _record
+from gc_optax.experiments.execution.trainer import Trainer
+from gc_optax.experiments.settings.config import Config
 from gc_optax.models import MODELS
 
 SEEDS = 8

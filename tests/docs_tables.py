@@ -16,10 +16,10 @@ from flax import nnx
 
 from benchmarks.zoo.tables import totals
 from gc_optax._name_rules import RULES
-from gc_optax.experiments._config import Config
-from gc_optax.experiments._protocols import PROTOCOLS, settings
-from gc_optax.experiments._report_tables import headline_table, table
-from gc_optax.experiments._runs import read_run
+from gc_optax.experiments.presentation.markdown import headline_table, table
+from gc_optax.experiments.runs.reader import read_run
+from gc_optax.experiments.settings.config import Config
+from gc_optax.experiments.settings.presets import PROTOCOLS, settings
 from gc_optax.models import MODELS
 from tests.authors import ALGORITHM_GC, GC_CODE, HELPERS, WITHOUT_THE_ALIAS, Row
 from tests.test_chains import OURS, THEIRS, Chain

@@ -22,8 +22,8 @@ from gc_optax import (
 )
 from gc_optax._tracing import trace
 from gc_optax.experiments import main
-from gc_optax.experiments._arguments import parser
-from gc_optax.experiments._protocols import PROTOCOLS
+from gc_optax.experiments.commands.arguments import parser
+from gc_optax.experiments.settings.presets import PROTOCOLS
 from tests.docs_tables import (
     AUTHORS_TABLES,
     CHAIN_TABLES,

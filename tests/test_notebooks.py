@@ -16,7 +16,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-DATA = ROOT.parent / "shared" / "data"
+DATA = pathlib.Path(os.environ.get("GC_OPTAX_DATA_DIR") or ROOT / "no data")
 
 # The first cell that runs, in each of them.
 INSTALL = """\

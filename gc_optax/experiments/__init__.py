@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     try:
-        from gc_optax.experiments._cli import run
+        from gc_optax.experiments.commands.cli import run
 
         return run(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:

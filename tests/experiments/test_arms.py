@@ -6,7 +6,7 @@ import optax
 import pytest
 
 import gc_optax
-from gc_optax.experiments._optimizers import ARMS, chain, links, written
+from gc_optax.experiments.training.optimizers import ARMS, chain, links, written
 
 # Optax's own Adam takes the power of a float and an integer.
 pytestmark = pytest.mark.usefixtures("default_promotion")

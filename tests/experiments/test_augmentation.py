@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gc_optax.experiments._augmentation import crop_and_flip, standardise
-from gc_optax.experiments._data import load
+from gc_optax.experiments.data import load
+from gc_optax.experiments.training.augmentation import crop_and_flip, standardise
 
 KEY = jax.random.key(0)
 

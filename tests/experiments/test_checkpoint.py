@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from gc_optax.experiments._checkpoint import Checkpoints
-from gc_optax.experiments._epoch import State
-from gc_optax.experiments._run_folder import CannotWriteError
+from gc_optax.experiments.errors import CannotWriteError
+from gc_optax.experiments.execution.checkpoint import Checkpoints
+from gc_optax.experiments.training.epoch import State
 
 
 def state_of(number):
@@ -40,7 +40,8 @@ def test_only_the_last_state_is_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     for group, epoch in ((0, 5), (0, 10), (1, 5), (1, 5)):
         checkpoints.save(group, epoch, state_of(epoch))
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["1-5"]
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["1-5", "1-5.sha256"]
     checkpoints.clear()
     assert list(tmp_path.iterdir()) == []
     checkpoints.clear()

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from gc_optax import FanIn
-from gc_optax.experiments import _training as training
 from gc_optax.experiments import main
-from gc_optax.experiments._config import Config
-from gc_optax.experiments._inspect import _differences
-from gc_optax.experiments._protocols import PROTOCOLS
+from gc_optax.experiments.commands.inspect import _differences
+from gc_optax.experiments.execution import trainer as training
+from gc_optax.experiments.settings.config import Config
+from gc_optax.experiments.settings.presets import PROTOCOLS
 from gc_optax.models import MODELS
 
 ARMS = ("none", "gc", "optax")
@@ -111,9 +111,10 @@ def test_the_record_has_configuration_versions_device_and_times(run):
     assert {"python", "jax", "jaxlib", "flax", "optax", "gc_optax"} <= set(record["versions"])
     assert record["device"]["platform"] in ("cpu", "gpu", "tpu")
     assert list(record["wall_times"]) == list(ARMS)
-    assert record["wall_times"]["none"]["epoch_ratio_to_none"] == 1
     for times in record["wall_times"].values():
-        assert 0 < times["epoch"] < times["run"] < record["total_seconds"]
+        low, high = times["epoch_quartiles"]
+        assert 0 < low <= times["epoch"] <= high < times["run"] < record["total_seconds"]
+        assert times["epoch_ratio_to_none"] is None  # one arm was trained after the other
         # 1,000 examples of 2 seeds an epoch, of which the evaluation is a part.
         assert times["examples_per_second"] > 2 * 1000 / times["epoch"]
         assert 0 < times["compile"] < record["total_seconds"]
@@ -246,7 +247,9 @@ def test_an_interrupted_run_keeps_what_is_finished_and_says_so(tmp_path, monkeyp
     assert cells == [("none", 3, True), ("gc", 2, False)]
     assert len(rows_of(tmp_path / "run")) == 2 * (3 + 2)
     names = ["curves.png", "metrics.csv", "run.json", "times.csv"]
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == names
+    # On a slow machine there is a checkpoint, too.
+    there = {path.name for path in (tmp_path / "run").iterdir()} - {"checkpoints"}
+    assert sorted(there) == names
 
 
 def test_a_run_interrupted_before_its_first_epoch_leaves_an_incomplete_record(
@@ -335,7 +338,7 @@ BAD_OPTIONS = {
     "for never, got -1.",
     "--optimizer lion": "gc-optax: --optimizer must be one of sgd, adam, adamw; got lion.",
     "--placement loss": "gc-optax: --placement must be one of gradient, update; got loss.",
-    "--speed 3": "gc-optax: unrecognized arguments: --speed 3; see gc-optax --help",
+    "--speed 3": "gc-optax compare: unrecognized arguments: --speed 3; see gc-optax compare --help",
     "--output": "gc-optax compare: argument --output: expected one argument; see "
     "gc-optax compare --help",
 }

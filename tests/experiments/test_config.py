@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from gc_optax.experiments._config import Config, InvalidSettingError
+from gc_optax.experiments.errors import InvalidSettingError
+from gc_optax.experiments.settings.config import Config
 
 
 def test_each_optimizer_has_its_own_defaults():

@@ -16,7 +16,8 @@ import pytest
 from datasets import config as datasets_config
 from PIL import Image
 
-from gc_optax.experiments._data import CONTEXT, SOURCES, DataError, load
+from gc_optax.experiments.data import CONTEXT, SOURCES, load
+from gc_optax.experiments.errors import DataError
 
 OUTSIDE = os.environ.get("GC_OPTAX_DATA_DIR")
 COLUMNS = {
@@ -272,6 +273,14 @@ def test_what_the_limit_leaves_out_is_not_read(cifar100):
     (cifar100 / SECOND).write_bytes(b"broken")
     assert load("cifar100", cifar100, 2).train.labels.tolist() == [7, 0]
     refused("Row 2 of .* could not be decoded", data_dir=cifar100, train_examples=3)
+
+
+def test_an_image_far_too_large_is_refused_before_it_is_decoded(tmp_path):
+    content = io.BytesIO()
+    Image.new("1", (12_000, 12_000)).save(content, "PNG")
+    for name in ("train", "test"):
+        pq.write_table(table([content.getvalue()], [0]), tmp_path / f"{name}.parquet")
+    refused(r"an image of 12000 x 12000 pixels in mode 1: cifar100 has 32 x 32", data_dir=tmp_path)
 
 
 def test_a_limit_beyond_the_training_set_or_below_one_is_refused(cifar100):
@@ -633,14 +642,13 @@ def test_a_missing_file_or_a_folder_without_text_is_named(tmp_path):
 
 
 @pytest.fixture
-def real_data(pytestconfig):
-    """A folder with the real data sets: that of the environment, or `../shared/data`."""
+def real_data():
+    """The folder of the real data sets, which `GC_OPTAX_DATA_DIR` names."""
 
     def path_of(name):
-        root = Path(OUTSIDE or pytestconfig.rootpath.parent / "shared" / "data")
-        if not (root / name).exists():
-            pytest.skip(f"{name} is not at hand")
-        return root
+        if OUTSIDE is None or not Path(OUTSIDE, name).exists():
+            pytest.skip(f"GC_OPTAX_DATA_DIR has no {name}")
+        return Path(OUTSIDE)
 
     return path_of
 

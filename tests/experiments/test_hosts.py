@@ -11,7 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from gc_optax.experiments import _cli, _hosts, main
+from gc_optax.experiments import main
+from gc_optax.experiments.commands import cli as _cli
+from gc_optax.experiments.execution import distributed
 from tests.test_hosts import environment, free_address, started
 
 HEARTBEAT = 10  # seconds
@@ -22,8 +24,10 @@ RUN = (
 ).split()
 PROGRAM = f"""
 import os, signal, sys
-from gc_optax.experiments import _hosts, _training, main
-_hosts.HEARTBEAT_SECONDS = {HEARTBEAT}
+from gc_optax.experiments.execution import distributed
+from gc_optax.experiments.execution import trainer as _training
+from gc_optax.experiments import main
+distributed.HEARTBEAT_SECONDS = {HEARTBEAT}
 run = _training.Trainer.run
 
 def watched(self, arm, rate, seeds, state, at):
@@ -124,7 +128,7 @@ def test_processes_that_cannot_reach_each_other_are_one_line(monkeypatch, capsys
     def lost(*arguments):
         raise jax.errors.JaxRuntimeError("UNKNOWN: Connection closed by peer\nand more")
 
-    monkeypatch.setattr(_hosts, "several", lambda: True)
+    monkeypatch.setattr(distributed, "is_distributed", lambda: True)
     monkeypatch.setattr(_cli, "_compare", lost)
     assert main(["compare"]) == 1
     assert capsys.readouterr().err == (

@@ -1,8 +1,7 @@
 import pytest
 
-from gc_optax.experiments._config import Config
-from gc_optax.experiments._protocols import PROTOCOLS, settings
-from gc_optax.experiments._record import chain_code
+from gc_optax.experiments.settings.config import Config
+from gc_optax.experiments.settings.presets import PROTOCOLS, settings
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -19,7 +18,7 @@ def test_the_papers_protocol_is_that_of_the_paper():
     assert (config.learning_rates, config.schedule, config.decay_epochs) == ((0.1,), "step", 60)
     assert config.augmentation == "crop-flip"
     # L2 before GC, as in the authors' code.
-    assert chain_code(config, "gc") == (
+    assert config.chain_code("gc") == (
         "optax.add_decayed_weights(0.0005), gc_optax.centralize(), "
         "optax.sgd(schedule, momentum=0.9)"
     )
@@ -27,7 +26,7 @@ def test_the_papers_protocol_is_that_of_the_paper():
 
 def test_adamw_has_gc_at_the_gradient_and_at_the_update():
     gradient, update = (
-        chain_code(Config(**settings(name, {})), "gc")
+        Config(**settings(name, {})).chain_code("gc")
         for name in ("paper-cifar100-adamw", "paper-cifar100-adamw-update")
     )
     adamw = "optax.adamw(schedule, weight_decay=0.0005)"

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from gc_optax.experiments import _forest_plot, _report_plots
-from gc_optax.experiments import _run_statistics as measures
-from gc_optax.experiments._config import InvalidSettingError
-from gc_optax.experiments._report import report
-from gc_optax.experiments._report_tables import headline_table, main_table
-from gc_optax.experiments._run_folder import CannotWriteError
-from gc_optax.experiments._runs import CannotReadRunError, Cell, read_run
+from gc_optax.experiments.commands.report import report
+from gc_optax.experiments.errors import CannotReadError, CannotWriteError, InvalidSettingError
+from gc_optax.experiments.presentation import forest, plots
+from gc_optax.experiments.presentation.markdown import headline_table, main_table
+from gc_optax.experiments.runs import analysis
+from gc_optax.experiments.runs.measurements import Cell
+from gc_optax.experiments.runs.reader import read_run
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 COMMITTED = sorted((path.parent for path in RESULTS.glob("*/run.json")), key=lambda p: f"{p}/")
@@ -32,10 +32,10 @@ T2, T1 = 4.302653, 12.7062
 def undrawn(monkeypatch):
     """For tests that look at the text only: most of the time of a report is its plots."""
     for module, name in (
-        (_report_plots, "curves"),
-        (_report_plots, "learning_rates"),
-        (_report_plots, "times"),
-        (_forest_plot, "forest"),
+        (plots, "curves"),
+        (plots, "learning_rates"),
+        (plots, "times"),
+        (forest, "forest"),
     ):
         monkeypatch.setattr(module, name, lambda *arguments, **_: arguments[-1].write_text(""))
 
@@ -120,10 +120,10 @@ def test_means_and_paired_differences_are_those_computed_by_hand(tmp_path):
     # Deviations of none -2, 0, 2: error 2 / sqrt(3). Of gc -3, 0, 3: error 3 / sqrt(3).
     assert none == ["digits, mlp, sgd", "0.1", "2", "3", "`none`", "82.00 ± 1.15", "", ""]
     assert gc[4:] == ["`gc`", "84.00 ± 1.73", "+2.00 [-0.48, +4.48]", "+0.000 [+0.000, +0.000]"]
-    found = measures.difference(run, Cell("gc", 0.1), "test_accuracy", 2)
+    found = analysis.difference(run.measurements, Cell("gc", 0.1), "test_accuracy", 2)
     assert found is not None
     half = T2 * 0.01 / math.sqrt(3)
-    assert found[0] == pytest.approx((0.02, 0.02 - half, 0.02 + half), rel=1e-5)
+    assert found.interval == pytest.approx((0.02, 0.02 - half, 0.02 + half), rel=1e-5)
 
 
 def test_an_interval_that_excludes_0_is_bold_whichever_side_it_is_on(tmp_path):
@@ -212,22 +212,23 @@ def test_by_default_the_time_is_to_the_whole_percent_that_the_baselines_mean_rea
         ("gc", 0.1): {0: [53, 99, 99]},
     }
     run = read_run(write_run(tmp_path / "run", accuracies, epochs=3))
-    assert measures.common_accuracy(run) == 0.58
+    assert analysis.common_accuracy(run.measurements) == 0.58
     float32 = {("none", 0.1): {0: [100 * float(np.float32(0.96))]}}
     run = read_run(write_run(tmp_path / "float32", float32, epochs=1))
-    assert measures.common_accuracy(run) == 0.96
-    assert len(measures.reached(measures.times_to(run, Cell("none", 0.1), 0.96))) == 1
+    assert analysis.common_accuracy(run.measurements) == 0.96
+    assert len(analysis.reached(analysis.times_to(run.measurements, Cell("none", 0.1), 0.96))) == 1
     run = read_run(write_run(tmp_path / "low", {("none", 0.1): {0: [0.9]}}, epochs=1))
-    assert measures.common_accuracy(run) is None
+    assert analysis.common_accuracy(run.measurements) is None
     assert "Time to" not in written([tmp_path / "low"], tmp_path / "out")
 
 
 def test_format_1_takes_the_typical_epoch_of_the_arm_for_each(tmp_path):
     record = {"format": 1, "wall_times": {"none": {"epoch": 0.5}, "gc": {"epoch": None}}}
     run = read_run(write_run(tmp_path / "run", TIMED, epochs=3, record=record))
-    times = measures.times_to(run, Cell("none", 0.1), 0.8)
+    times = analysis.times_to(run.measurements, Cell("none", 0.1), 0.8, run.typical_seconds("none"))
     assert times == [(1, 0.5), (2, 1.0), (3, 1.5)]
-    assert math.isnan(measures.times_to(run, Cell("gc", 0.1), 0.8)[0].seconds)
+    assert run.typical_seconds("gc") is None
+    assert math.isnan(analysis.times_to(run.measurements, Cell("gc", 0.1), 0.8)[0].seconds)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -363,7 +364,7 @@ def test_runs_that_would_have_the_same_name_are_told_apart_by_their_folder(tmp_p
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
 def test_the_committed_results_give_the_statistics_of_their_record(path):
     run = read_run(path)
-    assert len(run.record["results"]) == len(run.metrics)
+    assert len(run.record["results"]) == len(run.measurements.metrics)
     for result in run.record["results"]:
         cell = Cell(result["arm"], result["learning_rate"])
         for metric in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
@@ -372,9 +373,9 @@ def test_the_committed_results_give_the_statistics_of_their_record(path):
                 name: math.nan if result[metric][name][-1] is None else result[metric][name][-1]
                 for name in ("mean", "standard_error")
             }
-            found = measures.mean(run, cell, metric, run.epochs)
+            found = analysis.mean(run.measurements, cell, metric, run.design.epochs)
             assert found == pytest.approx(tuple(said.values()), nan_ok=True)
-            difference = measures.difference(run, cell, metric, run.epochs)
+            difference = analysis.difference(run.measurements, cell, metric, run.design.epochs)
             if difference is None:
                 assert cell.arm == "none"
             else:
@@ -382,7 +383,7 @@ def test_the_committed_results_give_the_statistics_of_their_record(path):
                     name: math.nan if value is None else value
                     for name, value in result[metric]["difference_from_none"][-1].items()
                 }
-                assert difference[0]._asdict() == pytest.approx(expected, nan_ok=True)
+                assert difference.interval._asdict() == pytest.approx(expected, nan_ok=True)
 
 
 @pytest.mark.slow
@@ -428,7 +429,10 @@ def truncate(path):
     [
         (lambda p: (p / "run.json").unlink(), r"run is not a run folder: no run\.json\."),
         (truncate, r"run\.json is not JSON, or was cut off: "),
-        (lambda p: (p / "run.json").write_text(""), r"run\.json is not JSON, or was cut off: "),
+        (
+            lambda p: (p / "run.json").write_text(""),
+            r"run\.json is empty: the run was ",
+        ),
         (lambda p: (p / "run.json").write_bytes(b"\xff\xfe"), r"run\.json is not text in UTF-8\."),
         (lambda p: (p / "run.json").write_text("[]"), r"not the record of a run: it has no"),
         (
@@ -482,20 +486,20 @@ def truncate(path):
 def test_a_folder_that_is_not_a_run_is_refused_in_one_line(tmp_path, breaking, message):
     path = write_run(tmp_path / "run", PAIRED)
     breaking(path)
-    with pytest.raises(CannotReadRunError, match=message) as error:
+    with pytest.raises(CannotReadError, match=message) as error:
         written([path], tmp_path / "out")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_path_that_is_not_a_folder_is_named(tmp_path):
-    with pytest.raises(CannotReadRunError, match=r"nothing is not a folder\."):
+    with pytest.raises(CannotReadError, match=r"nothing is not a folder\."):
         written([tmp_path / "nothing"], tmp_path / "out")
 
 
 def test_a_run_given_twice_is_refused_however_it_is_written(tmp_path):
     path = write_run(tmp_path / "run", PAIRED)
-    with pytest.raises(CannotReadRunError, match=r"run is given twice\."):
+    with pytest.raises(CannotReadError, match=r"run is given twice\."):
         written([path, tmp_path / "run" / ".." / "run"], tmp_path / "out")
 
 
@@ -517,7 +521,7 @@ def test_an_output_that_cannot_be_written_to_is_named(tmp_path):
 def test_a_report_that_fails_half_way_leaves_the_one_before_it(tmp_path, monkeypatch):
     path = write_run(tmp_path / "run", PAIRED)
     before = written([path], tmp_path / "out")
-    monkeypatch.setattr(_report_plots, "times", lambda *_: 1 / 0)
+    monkeypatch.setattr(plots, "times", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         written([path], tmp_path / "out", accuracy=50)
     assert (tmp_path / "out" / "report.md").read_text() == before
@@ -528,7 +532,7 @@ def test_a_report_that_fails_leaves_its_plots_too(tmp_path, monkeypatch):
     path = write_run(tmp_path / "run", PAIRED)
     written([path], tmp_path / "out")
     before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
-    monkeypatch.setattr(_report_plots, "times", lambda *_: 1 / 0)
+    monkeypatch.setattr(plots, "times", lambda *_: 1 / 0)
     other = write_run(tmp_path / "other" / "run", TIMED, epochs=3)
     with pytest.raises(ZeroDivisionError):
         written([other], tmp_path / "out", accuracy=50)
@@ -537,10 +541,10 @@ def test_a_report_that_fails_leaves_its_plots_too(tmp_path, monkeypatch):
 
 def test_a_damaged_record_is_refused_in_one_line(tmp_path):
     path = write_run(tmp_path / "run", PAIRED, record={"ended_early": [{}]})
-    with pytest.raises(CannotReadRunError, match=r"run.json is damaged: KeyError"):
+    with pytest.raises(CannotReadError, match=r"run.json is damaged: KeyError"):
         written([path], tmp_path / "out")
     path = write_run(tmp_path / "other", PAIRED, record={"parameters": None})
-    with pytest.raises(CannotReadRunError, match=r"run.json is damaged: TypeError"):
+    with pytest.raises(CannotReadError, match=r"run.json is damaged: TypeError"):
         written([path], tmp_path / "out")
 
 
@@ -548,7 +552,7 @@ def test_metrics_that_were_cut_off_are_not_taken_for_whole(tmp_path):
     path = write_run(tmp_path / "run", PAIRED)
     text = (path / "metrics.csv").read_text()
     (path / "metrics.csv").write_text(text[:-3])
-    with pytest.raises(CannotReadRunError, match=r"metrics.csv was cut off"):
+    with pytest.raises(CannotReadError, match=r"metrics.csv was cut off"):
         read_run(path)
     lines = text.splitlines(keepends=True)
     (path / "metrics.csv").write_text("".join(lines[:-1]))

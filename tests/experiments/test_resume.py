@@ -14,11 +14,12 @@ from typing import Any
 import jax
 import pytest
 
-from gc_optax.experiments import _training as training
 from gc_optax.experiments import main
-from gc_optax.experiments._checkpoint import Checkpoints
-from gc_optax.experiments._epoch import State
-from gc_optax.experiments._run_folder import CannotWriteError, RunFolder
+from gc_optax.experiments.errors import CannotWriteError
+from gc_optax.experiments.execution import trainer as training
+from gc_optax.experiments.execution.checkpoint import Checkpoints
+from gc_optax.experiments.runs.folder import RunFolder
+from gc_optax.experiments.training.epoch import State
 
 RUN = (
     "compare --model mlp --arms none gc --seeds 2 --seeds-at-once 1 --epochs 6 --batch-size 200 "
@@ -199,34 +200,41 @@ def refused(capsys, *options):
     return err
 
 
-def test_what_cannot_be_gone_on_with_is_one_line(tmp_path, begun, capsys):
+def test_what_cannot_be_resumed_is_one_line(tmp_path, begun, capsys):
     capsys.readouterr()
     assert "is not a folder" in refused(capsys, "--resume", tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
-    assert "run.json cannot be read: No such file" in refused(
-        capsys, "--resume", tmp_path / "empty"
-    )
+    assert "is not a run folder: no run.json" in refused(capsys, "--resume", tmp_path / "empty")
     whole = (begun / "run.json").read_text()
-    for broken in ("", whole[: len(whole) // 2], "[]"):
+    for broken, what in (
+        ("", f"is empty: the run was stopped before it began, and {begun} can be deleted."),
+        (whole[: len(whole) // 2], "is not JSON, or was cut off"),
+        ("[]", "is not the record of a run"),
+    ):
         (begun / "run.json").write_text(broken)
-        assert "run.json cannot be read: it" in refused(capsys, "--resume", begun)
+        assert f"run.json {what}" in refused(capsys, "--resume", begun)
     (begun / "run.json").write_text(whole)
     changed(begun, data="other")
     assert "the data are not those that the run began with" in refused(capsys, "--resume", begun)
     changed(begun, format=99)
     assert "has the format 99" in refused(capsys, "--resume", begun)
-    changed(begun, format=2, config={"model": "lenet"})
+    settings = record_of(begun)["config"]
+    changed(begun, format=2, config={**settings, "model": "lenet"})
     assert "settings cannot be used: `model` must be one of" in refused(capsys, "--resume", begun)
+    changed(begun, config={**settings, "sharpness": 1})
+    assert "settings that this version of gc-optax does not have: sharpness; install" in refused(
+        capsys, "--resume", begun
+    )
 
 
 def test_broken_metrics_are_one_line(begun, capsys):
     capsys.readouterr()
     (begun / "metrics.csv").write_text("arm,seed\nnone,0\n")
-    assert "the metrics cannot be read" in refused(capsys, "--resume", begun)
+    assert "lacks the columns learning_rate, epoch, " in refused(capsys, "--resume", begun)
     (begun / "metrics.csv").write_text("arm,seed\nnone,0")
-    assert "metrics.csv cannot be read: it was cut off" in refused(capsys, "--resume", begun)
+    assert "metrics.csv was cut off" in refused(capsys, "--resume", begun)
     (begun / "metrics.csv").unlink()
-    assert "metrics.csv cannot be read: No such file" in refused(capsys, "--resume", begun)
+    assert "is not a run folder: no metrics.csv" in refused(capsys, "--resume", begun)
 
 
 def test_a_record_that_lacks_something_is_one_line(begun, capsys):
@@ -250,11 +258,11 @@ def test_a_complete_run_whose_metrics_were_changed_is_refused(whole, tmp_path, c
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no lock")
-def test_a_run_that_another_process_is_at_is_left_alone(begun, capsys):
+def test_a_run_that_another_process_uses_is_left_alone(begun, capsys):
     capsys.readouterr()
     with RunFolder(begun).locked():
         assert main(["compare", "--resume", str(begun)]) == 1
-    assert "another process is at this run" in capsys.readouterr().err
+    assert "another process is using this run" in capsys.readouterr().err
 
 
 def test_settings_beside_resume_are_refused(begun, capsys):

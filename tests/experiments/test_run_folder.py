@@ -6,13 +6,16 @@ from datetime import datetime
 
 import pytest
 
-from gc_optax.experiments._config import Config, InvalidSettingError
-from gc_optax.experiments._run_folder import CannotWriteError, RunFolder, default_path
+from gc_optax.experiments.errors import CannotWriteError, InvalidSettingError
+from gc_optax.experiments.runs.folder import RunFolder, default_path
+from gc_optax.experiments.settings.config import Config
 
 
 def test_a_folder_is_claimed_once(tmp_path):
     RunFolder.claim(tmp_path / "deep" / "run")
-    with pytest.raises(InvalidSettingError, match=r"must not hold a run, but .* has run\.json"):
+    with pytest.raises(
+        InvalidSettingError, match=r"must not hold a run, but .* has an empty run\.json"
+    ):
         RunFolder.claim(tmp_path / "deep" / "run")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gc_optax.experiments import _statistics as statistics
+from gc_optax.experiments.runs import statistics as statistics
 
 
 def test_mean_and_standard_error_are_those_computed_by_hand():
@@ -48,8 +48,3 @@ def test_a_loss_that_is_not_finite_is_not_left_out_of_the_mean(loss):
     assert math.isnan(error)
     infinite = np.array([1.0, loss])
     assert math.isnan(statistics.paired_difference(infinite, infinite).mean)
-
-
-def test_a_seed_has_diverged_if_any_of_its_losses_is_not_finite():
-    losses = np.array([[1.0, 1.0, 1.0, 1.0], [0.5, math.nan, math.inf, 1e30]])
-    assert statistics.diverged(losses).tolist() == [False, True, True, False]

@@ -3,21 +3,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gc_optax.experiments._config import Config, InvalidSettingError
-from gc_optax.experiments._data import Dataset, Split, load
-from gc_optax.experiments._epoch import (
-    METRICS,
+from gc_optax.experiments.data import Dataset, Split, load
+from gc_optax.experiments.errors import InvalidSettingError
+from gc_optax.experiments.execution.trainer import Trainer
+from gc_optax.experiments.settings.config import Config
+from gc_optax.experiments.training.epoch import (
+    Metrics,
     State,
     batches,
     epoch_function,
+    eval_batches,
     evaluation_function,
     noise_key,
-    pieces,
 )
-from gc_optax.experiments._network import functional
-from gc_optax.experiments._optimizers import chain, links
-from gc_optax.experiments._optimizers import schedule as rate_of
-from gc_optax.experiments._training import Trainer
+from gc_optax.experiments.training.network import functional
+from gc_optax.experiments.training.optimizers import chain, links
+from gc_optax.experiments.training.optimizers import schedule as rate_of
 from gc_optax.models import MLP, VGG
 
 
@@ -43,8 +44,7 @@ def small(**settings):
 def metrics_of(trainer, arm="gc", rate=0.05):
     """The metrics of all seeds as one array (epochs, metrics, seeds)."""
     groups = [
-        [[e.metrics[m] for m in METRICS] for _, e in trainer.run(arm, rate, seeds)]
-        for seeds in trainer.groups
+        [list(e.metrics) for _, e in trainer.run(arm, rate, seeds)] for seeds in trainer.groups
     ]
     return np.concatenate([np.array(group) for group in groups], axis=-1)
 
@@ -75,15 +75,14 @@ def test_a_run_that_begins_in_the_middle_gives_what_the_whole_run_gives(dataset)
             kept = jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
     rest = [r.metrics for _, r in trainer.run("gc", 0.05, seeds, jax.device_put(kept), 2)]
     for a, b in zip(whole[2:], rest, strict=True):
-        for metric in METRICS:
-            np.testing.assert_array_equal(a[metric], b[metric])
+        np.testing.assert_array_equal(a, b)
 
 
 def test_metrics_are_finite_and_differ_between_seeds(trainer):
     metrics = metrics_of(trainer)
-    assert metrics.shape == (2, len(METRICS), 3)
+    assert metrics.shape == (2, len(Metrics._fields), 3)
     assert np.isfinite(metrics).all()
-    losses = metrics[:, METRICS.index("train_loss")]
+    losses = metrics[:, Metrics._fields.index("train_loss")]
     assert len(np.unique(losses)) == losses.size
 
 
@@ -141,7 +140,9 @@ def test_arms_start_from_the_same_weights_and_see_the_same_batches(dataset):
     # batches of the later epochs are told by an arm that does not move.
     settings = {"batch_size": 96, "arms": ("none", "gc", "traced", "optax")}
     trainer = Trainer(small(**settings), dataset)
-    first = [metrics_of(trainer, arm)[0, METRICS.index("train_loss")] for arm in ("none", "gc")]
+    first = [
+        metrics_of(trainer, arm)[0, Metrics._fields.index("train_loss")] for arm in ("none", "gc")
+    ]
     np.testing.assert_array_equal(*first)
     still = [metrics_of(trainer, arm, rate=1e-30) for arm in ("none", "gc", "optax")]
     np.testing.assert_array_equal(still[0], still[1])
@@ -183,8 +184,8 @@ def test_an_arm_compiles_once_for_all_learning_rates(trainer, monkeypatch):
 
 def test_a_run_that_diverges_gets_nothing_right(trainer):
     metrics = metrics_of(trainer, rate=1e10)
-    assert not np.isfinite(metrics[-1, METRICS.index("test_loss")]).any()
-    assert (metrics[-1, METRICS.index("test_accuracy")] == 0).all()
+    assert not np.isfinite(metrics[-1, Metrics._fields.index("test_loss")]).any()
+    assert (metrics[-1, Metrics._fields.index("test_accuracy")] == 0).all()
 
 
 def one_epoch(network, dataset, optimizer, **options):
@@ -220,19 +221,19 @@ def test_the_learning_rate_follows_its_schedule(schedule, factors):
     assert actual == pytest.approx(factors, abs=2e-3)
 
 
-def test_evaluation_in_pieces_gives_what_the_whole_test_set_gives(dataset):
+def test_evaluation_in_batches_gives_what_the_whole_test_set_gives(dataset):
     network = functional(lambda rngs: MLP((8, 8, 1), 10, width=16, rngs=rngs))
     params, statistics = network.init(jax.random.key(0))
     evaluate = jax.jit(evaluation_function(network))
     state = State(params, statistics, ())
-    whole = evaluate(state, pieces(96, 96), dataset)
+    whole = evaluate(state, eval_batches(96, 96), dataset)
     for size in (1, 7, 40, 200):
-        parts = evaluate(state, pieces(96, size), dataset)
+        parts = evaluate(state, eval_batches(96, size), dataset)
         np.testing.assert_allclose(parts, whole, rtol=1e-5)
 
 
-def test_pieces_cover_every_row_once():
-    rows, weights = pieces(10, 4)
+def test_batches_of_the_test_set_cover_every_row_once():
+    rows, weights = eval_batches(10, 4)
     assert rows.shape == weights.shape == (3, 4)
     assert rows[weights > 0].tolist() == list(range(10))
     assert weights.sum() == 10
@@ -273,7 +274,7 @@ def test_only_training_images_are_augmented(dataset):
     _, state, _ = one_epoch(network, data, optimizer, augmentation="none")
     jax.effects_barrier()
     assert set(seen) == {255.0}
-    sums = jax.jit(evaluation_function(network))(state, pieces(96, 48), data)
+    sums = jax.jit(evaluation_function(network))(state, eval_batches(96, 48), data)
     jax.block_until_ready(sums)
     jax.effects_barrier()
     assert set(seen) == {255.0}

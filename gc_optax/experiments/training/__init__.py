@@ -1,0 +1,1 @@
+"""What is trained, as pure functions: networks, optimizers, one epoch, augmentation."""
