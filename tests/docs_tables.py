@@ -1,4 +1,4 @@
-"""The tables of README and docs/, from the code and the committed numbers.
+"""The tables of docs/, from the code and the committed numbers.
 
     python -m tests.docs_tables
 
@@ -16,8 +16,7 @@ from flax import nnx
 
 from benchmarks.zoo.tables import totals
 from gc_optax._name_rules import RULES
-from gc_optax.experiments.presentation.markdown import headline_table, table
-from gc_optax.experiments.runs.reader import read_run
+from gc_optax.experiments.presentation.markdown import table
 from gc_optax.experiments.settings.config import Config
 from gc_optax.experiments.settings.presets import PROTOCOLS, settings
 from gc_optax.models import MODELS
@@ -215,15 +214,10 @@ def precision_table() -> str:
     return table(header, lines, "lrrrrrr")
 
 
-def results_table() -> str:
-    """The committed runs, each at the learning rate at which no centralization does best."""
-    return headline_table([read_run(path.parent) for path in sorted(RESULTS.glob("*/run.json"))])
-
-
 if __name__ == "__main__":
     for make in (
         *(zoo_table, zoo_misses_table, rules_table, models_table, protocols_table, speed_table),
-        *(results_table, precision_table),
+        precision_table,
         *CHAIN_TABLES,
         *AUTHORS_TABLES,
     ):

@@ -1,6 +1,6 @@
-"""Where GC stands in a chain: the two tables of the README.
+"""Where GC stands in a chain: the two tables of docs/chain.md.
 
-`CHAINS` is those tables: the transformations as the README writes them, what becomes of the mean
+`CHAINS` is those tables: the transformations as the page writes them, what becomes of the mean
 of each unit's weights, and for chains that are no class of the authors (those are in
 `tests/test_authors.py`) a float64 reference.
 """

@@ -8,6 +8,7 @@ from .compiled import SMALLEST, STEP, decoder, formulations, misses, steps, upda
 from .overhead import (
     compile_times,
     cost,
+    cost_of_resnet50,
     measured,
     processor_times,
     scheduled,
@@ -20,6 +21,7 @@ __all__ = [
     "STEP",
     "compile_times",
     "cost",
+    "cost_of_resnet50",
     "decoder",
     "formulations",
     "measured",

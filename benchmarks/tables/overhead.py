@@ -155,27 +155,51 @@ def cost() -> str:
         }
         for threads in ("1", "2")
     }
-    compiled = {}
-    for target in ("H100", "v5e:2x2", "v6e:2x2"):
-        rows = [
-            row
-            for row in read(target)["rows"]
-            if (row["tree"], row["gradients"]) == ("ResNet-50", "float32")
-        ]
-        compiled[target] = grouped(rows, "place")
-    for (place,) in compiled["H100"]:
+    compiled = {target: _resnet50(target) for target in ("H100", "v5e:2x2", "v6e:2x2")}
+    for place in compiled["H100"]:
         one, two = (on_cpu[threads][place] for threads in ("1", "2"))
-        bare = one["over_none"]["none, scheduled"]["median"]
         bytes_moved = (
-            found[(place,)]["gc"]["moved"] / found[(place,)]["none"]["moved"]
+            found[place]["gc"]["moved"] / found[place]["none"]["moved"]
             for found in compiled.values()
         )
         lines.append(
             [
                 *(f"`{place}`", f"{one['over_none']['gc']['median']:.2f}"),
                 f"{two['over_none']['gc']['median']:.2f}",
-                f"{one['over_none']['gc, scheduled']['median'] / bare:.2f}",
+                f"{_scheduled_for_memory(one):.2f}",
                 *(f"{value:.2f}" for value in bytes_moved),
             ]
         )
     return markdown(header, lines, 1)
+
+
+def cost_of_resnet50() -> str:
+    """One line each for CPU, GPU and TPU: what GC adds to an update step, in three places."""
+    places = ("centralize, sgd", "add_decayed_weights, centralize, sgd", "adamw, centralize")
+    cpu = {row["chain"]: row for row in _updates_on_cpu("1") if row["tree"] == "ResNet-50"}
+    times = (
+        f"{cpu[place]['over_none']['gc']['median']:.2f} ({_scheduled_for_memory(cpu[place]):.2f})"
+        for place in places
+    )
+    lines = [["CPU: time (scheduled for memory)", *times]]
+    for name, target in (("GPU (H100)", "H100"), ("TPU (v5e)", "v5e:2x2")):
+        found = _resnet50(target)
+        moved = (found[place]["gc"]["moved"] / found[place]["none"]["moved"] for place in places)
+        lines.append([f"{name}: bytes", *(f"{value:.2f}" for value in moved)])
+    return markdown(["", *(f"`{place}`" for place in places)], lines, 1)
+
+
+def _scheduled_for_memory(row: dict) -> float:
+    """GC over the chain without it, both scheduled for memory."""
+    over = row["over_none"]
+    return over["gc, scheduled"]["median"] / over["none, scheduled"]["median"]
+
+
+def _resnet50(target: str) -> dict[str, dict[str, dict]]:
+    """The compiled updates in float32, by place and variant."""
+    rows = [
+        row
+        for row in read(target)["rows"]
+        if (row["tree"], row["gradients"]) == ("ResNet-50", "float32")
+    ]
+    return {place: found for (place,), found in grouped(rows, "place").items()}

@@ -11,9 +11,7 @@ from rich.console import Console
 from gc_optax.experiments.errors import CannotReadError, CannotWriteError, InvalidSettingError
 from gc_optax.experiments.presentation import forest, page
 from gc_optax.experiments.presentation import markdown as tables
-from gc_optax.experiments.presentation import plots as plots
-from gc_optax.experiments.runs import analysis
-from gc_optax.experiments.runs import statistics as statistics
+from gc_optax.experiments.runs import analysis, statistics
 from gc_optax.experiments.runs.folder import RECORD, RunFolder
 from gc_optax.experiments.runs.reader import Run, read_run
 from gc_optax.experiments.training.optimizers import BASELINE

@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from gc_optax.experiments.presentation.plots import PANELS, cell_name, finish, new_figure, style
-from gc_optax.experiments.runs import analysis
-from gc_optax.experiments.runs import statistics as statistics
+from gc_optax.experiments.runs import analysis, statistics
 from gc_optax.experiments.runs.measurements import Cell
 from gc_optax.experiments.runs.reader import Run
 from gc_optax.experiments.training.optimizers import BASELINE

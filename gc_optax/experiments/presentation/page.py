@@ -4,9 +4,8 @@ import shlex
 from typing import Any
 
 from gc_optax.experiments.presentation import markdown as tables
-from gc_optax.experiments.presentation import plots as plots
+from gc_optax.experiments.presentation import plots
 from gc_optax.experiments.runs import analysis
-from gc_optax.experiments.runs import statistics as statistics
 from gc_optax.experiments.runs.folder import RunFolder
 from gc_optax.experiments.runs.measurements import Cell
 from gc_optax.experiments.runs.reader import Run

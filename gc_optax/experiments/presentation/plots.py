@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from gc_optax.experiments.runs import analysis
-from gc_optax.experiments.runs import statistics as statistics
+from gc_optax.experiments.runs import analysis, statistics
 from gc_optax.experiments.runs.measurements import Cell, Measurements
 from gc_optax.experiments.training.optimizers import BASELINE
 
@@ -47,7 +46,7 @@ def curves(run: Measurements, title: str, path: Path):
     for rate, row in zip(rates, grid, strict=True):
         for axes, (metric, scale) in zip(row, PANELS, strict=True):
             for arm in run.arms:
-                _curve(axes, run, Cell(arm, rate), metric, scale)
+                curve(axes, run, Cell(arm, rate), metric, scale)
             axes.set_ylabel(_label(run, metric))
             if len(rates) > 1:
                 axes.set_title(f"learning rate {rate:g}", fontsize="medium")
@@ -169,7 +168,7 @@ def style(run: Measurements, arm: str) -> dict[str, Any]:
     return STYLES[arm] if arm in STYLES else _FURTHER[unknown.index(arm) % len(_FURTHER)]
 
 
-def _curve(axes: Axes, run: Measurements, cell: Cell, metric: str, scale: float):
+def curve(axes: Axes, run: Measurements, cell: Cell, metric: str, scale: float):
     epochs = sorted({epoch for of in run.metrics.get(cell, {}).values() for epoch in of})
     # Of the seeds that got the furthest only, so that no curve jumps where others stop.
     seeds = analysis.values(run, cell, metric, analysis.furthest(run, cell))
