@@ -14,4 +14,4 @@ from gc_optax._selection import exclude as exclude
 from gc_optax._summary import summary as summary
 from gc_optax._tracing.trace import fan_in_by_trace as fan_in_by_trace
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,7 +1,8 @@
-"""The README: short, and what it shows is what there is."""
+"""README and CONTRIBUTING: short, and what they show is what there is."""
 
 import pytest
 
+from tests.modules import diagram
 from tests.readme import MEASURED, PARTS, README
 
 pytestmark = pytest.mark.usefixtures("default_promotion")
@@ -22,3 +23,7 @@ def test_its_first_screen_says_what_it_is_and_how_to_install_it_and_why_not_opta
     assert "gc_optax.centralize(), optax.adam" in first
     assert 'pip install "gc-optax @ git+https://github.com/gc-optax/gc_optax"' in first
     assert "Why not `optax.centralize()`?" in first
+
+
+def test_contributing_shows_how_the_modules_depend_on_each_other():
+    assert diagram() in (README.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")

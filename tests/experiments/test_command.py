@@ -384,7 +384,7 @@ def test_without_a_command_the_help_is_shown(capsys):
 
 def test_version_is_that_of_the_package(capsys):
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == "gc-optax 0.1.0\n"
+    assert capsys.readouterr().out == "gc-optax 0.2.0\n"
 
 
 def test_inspect_shows_the_axes_of_a_network(capsys):
