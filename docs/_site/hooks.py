@@ -3,6 +3,7 @@
 `mkdocs.yml` lists this file under `hooks`; MkDocs calls the functions `on_...` by their names.
 """
 
+import base64
 import html
 import pathlib
 import posixpath
@@ -24,6 +25,9 @@ from benchmarks import tables  # noqa: E402
 
 DOCS = ROOT / "docs"
 RESULTS = ROOT / "benchmarks" / "results"
+
+# On GitHub the notebooks show it; here, no page loads anything from elsewhere.
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
 # Text that a cell prints gets a class of its own, and fences that it does not contain.
 NOTEBOOK = """\
@@ -154,7 +158,15 @@ def _notebook(path: pathlib.Path) -> tuple[str, dict[str, bytes]]:
     text, resources = exporter.from_filename(
         str(path), resources={"unique_key": path.stem, "output_files_dir": path.stem}
     )
-    return text, resources["outputs"]
+    opening = f"{path.stem}/opening.png"
+    figures = resources["outputs"]
+
+    def saved(match: re.Match[str]) -> str:
+        figures[opening] = base64.b64decode(match[1])
+        return opening
+
+    text = re.sub(r"data:image/png;base64,([\w+/=]+)", saved, text)
+    return text.replace(BADGE, "../_site/colab.svg"), figures
 
 
 def _section(heading: str) -> str:
