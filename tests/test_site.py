@@ -38,7 +38,7 @@ PUBLIC = {
 def test_nav_lists_every_page():
     pages = [path.name for path in ROOT.glob("docs/*.md")]
     pages += [f"notebooks/{path.stem}.md" for path in NOTEBOOKS]
-    pages += ["results/report.md", "changelog.md"]  # which lie elsewhere, too
+    pages += ["results/report.md", "changelog.md", "tracing.md"]  # which lie elsewhere, too
     assert sorted(listed(NAV)) == sorted(pages)
 
 

@@ -46,7 +46,7 @@ NOTEBOOK = """\
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the notebooks, the report with its plots, and the changelog to what lies in docs/."""
+    """Adds to what lies in docs/ the notebooks, the report with its plots, and other pages."""
     for source, uri in _outside().items():
         if source.suffix != ".ipynb":
             files.append(File.generated(config, uri, abs_src_path=str(source)))
@@ -149,6 +149,7 @@ def _outside() -> dict[pathlib.Path, str]:
         **{path: f"results/{path.name}" for path in RESULTS.glob("*.png")},
         RESULTS / "report.md": "results/report.md",
         ROOT / "CHANGELOG.md": "changelog.md",
+        ROOT / "gc_optax" / "_tracing" / "README.md": "tracing.md",
     }
 
 
