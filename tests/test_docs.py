@@ -40,7 +40,7 @@ from tests.mutations import MUTATIONS
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
-LONG_PAGES = {"index.md", "recipes.md", "theory.md"}  # their examples compile whole networks
+LONG_PAGES = {"index.md", "theory.md"}  # their examples compile whole networks
 MODULES = [
     _centralize,
     _diagnostics,

@@ -1,12 +1,16 @@
 """The site: nothing is missing in it, it is built without a warning, and it loads nothing."""
 
+import functools
+import http.server
 import inspect
 import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
+import threading
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -23,7 +27,8 @@ from tests.test_docs import ROOT
 NAV = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
 RESULTS = ROOT / "benchmarks" / "results"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+BADGE = "../../_site/colab.svg"
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PUBLIC = {
     f"{module.__name__}.{name}": thing
     for module in (gc_optax, gc_optax.diagnostics)
@@ -35,7 +40,7 @@ PUBLIC = {
 def test_nav_lists_every_page():
     pages = [path.name for path in ROOT.glob("docs/*.md")]
     pages += [f"notebooks/{path.stem}.md" for path in NOTEBOOKS]
-    pages += ["results/report.md", "changelog.md"]  # which lie elsewhere, too
+    pages += ["results/report.md", "changelog.md", "tracing.md"]  # which lie elsewhere, too
     assert sorted(listed(NAV)) == sorted(pages)
 
 
@@ -87,11 +92,61 @@ def test_loads_nothing_from_elsewhere(site):
             if tag.name == "link":
                 loaded.append(tag.get("href"))
             for address in map(str, filter(None, loaded)):
-                assert address == BADGE or is_inside(site, path, address), (path, address)
+                assert is_inside(site, path, address), (path, address)
             assert "url(" not in str(tag.get("style", "")), path
     for path in site.rglob("*.css"):
         for address in re.findall(r"url\(([^)]*)\)|@import ([^;]*)", path.read_text()):
             assert "//" not in re.sub(r"^data:.*", "", "".join(address).strip("\"'")), path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, the system's or Playwright's own."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed.")
+    with playwright.sync_playwright() as started:
+        found = next(filter(None, map(shutil.which, CHROMIUM)), started.chromium.executable_path)
+        if not pathlib.Path(found).exists():
+            pytest.skip("There is no Chromium: install one, or run `playwright install chromium`.")
+        # Chromium has no sandbox for root, as whom containers run.
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        with started.chromium.launch(executable_path=found, args=arguments) as running:
+            yield running
+
+
+@pytest.fixture(scope="module")
+def address(site) -> Iterator[str]:
+    """The site, served on this machine."""
+    handler = functools.partial(Quiet, directory=site)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format, *args):
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+def test_in_a_browser_no_page_asks_for_anything_from_elsewhere_or_scrolls_sideways(
+    site, address, browser, width, scheme
+):
+    with browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme
+    ) as context:
+        asked: list[str] = []
+        context.on("request", lambda request: asked.append(request.url))
+        page = context.new_page()
+        for path, _ in pages(site):
+            uri = path.relative_to(site).as_posix().removesuffix("index.html")
+            page.goto(address + uri, wait_until="networkidle")
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, (uri, wide)
+            failing = [url for url in asked if not url.startswith((address, "data:"))]
+            assert not failing, (uri, failing)
+        assert len(asked) > 100
 
 
 @pytest.mark.slow
@@ -129,7 +184,7 @@ def test_notebook_has_its_figures_and_its_badge(site, notebook):
     ]
     assert figures
     assert images.count(BADGE) == 1
-    assert len(images) == len(figures) + 1
+    assert len(images) == len(figures) + 2  # the badge, and the figure that opens
     badge = page.select_one(f'img[src="{BADGE}"]')
     assert badge is not None
     assert badge["alt"] == "Open in Colab"

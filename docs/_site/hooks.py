@@ -3,6 +3,7 @@
 `mkdocs.yml` lists this file under `hooks`; MkDocs calls the functions `on_...` by their names.
 """
 
+import base64
 import html
 import pathlib
 import posixpath
@@ -25,6 +26,9 @@ from benchmarks import tables  # noqa: E402
 DOCS = ROOT / "docs"
 RESULTS = ROOT / "benchmarks" / "results"
 
+# On GitHub the notebooks show it; here, no page loads anything from elsewhere.
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+
 # Text that a cell prints gets a class of its own, and fences that it does not contain.
 NOTEBOOK = """\
 {%- extends 'markdown/index.md.j2' -%}
@@ -42,7 +46,7 @@ NOTEBOOK = """\
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the notebooks, the report with its plots, and the changelog to what lies in docs/."""
+    """Adds to what lies in docs/ the notebooks, the report with its plots, and other pages."""
     for source, uri in _outside().items():
         if source.suffix != ".ipynb":
             files.append(File.generated(config, uri, abs_src_path=str(source)))
@@ -145,6 +149,7 @@ def _outside() -> dict[pathlib.Path, str]:
         **{path: f"results/{path.name}" for path in RESULTS.glob("*.png")},
         RESULTS / "report.md": "results/report.md",
         ROOT / "CHANGELOG.md": "changelog.md",
+        ROOT / "gc_optax" / "_tracing" / "README.md": "tracing.md",
     }
 
 
@@ -154,7 +159,15 @@ def _notebook(path: pathlib.Path) -> tuple[str, dict[str, bytes]]:
     text, resources = exporter.from_filename(
         str(path), resources={"unique_key": path.stem, "output_files_dir": path.stem}
     )
-    return text, resources["outputs"]
+    opening = f"{path.stem}/opening.png"
+    figures = resources["outputs"]
+
+    def saved(match: re.Match[str]) -> str:
+        figures[opening] = base64.b64decode(match[1])
+        return opening
+
+    text = re.sub(r"data:image/png;base64,([\w+/=]+)", saved, text)
+    return text.replace(BADGE, "../_site/colab.svg"), figures
 
 
 def _section(heading: str) -> str:
