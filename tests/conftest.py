@@ -4,6 +4,8 @@ import hypothesis
 import jax
 import pytest
 
+from tests import variants
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Tests that need several devices get them without an accelerator.
@@ -33,6 +35,12 @@ def nothing_kept():
     jax.config.update("jax_persistent_cache_min_compile_time_secs", float("inf"))
     yield
     jax.config.update("jax_persistent_cache_min_compile_time_secs", KEPT_FROM_SECONDS)
+
+
+@pytest.fixture(scope="session", params=variants.VARIANTS, ids=lambda variant: variant.__name__)
+def centralized(request):
+    """What `centralize` makes of updates: eagerly, under `jit` and `vmap`, on several devices."""
+    return request.param
 
 
 @pytest.fixture

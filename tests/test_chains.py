@@ -8,6 +8,9 @@ of each unit's weights, and for chains that are no class of the authors (those a
 from collections.abc import Callable
 from typing import NamedTuple
 
+import chex
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -174,3 +177,22 @@ def test_the_mean_of_each_units_weights_does_what_the_table_says(name, convoluti
             assert np.abs(after - before).max() > 1e-2
         else:
             np.testing.assert_allclose(after, before, atol=1e-5)
+
+
+@pytest.mark.usefixtures("default_promotion")  # Optax's Adam needs it
+@pytest.mark.parametrize("name", ["SGD_GC", "SGDW_GC", "Adam_GC", "AdamW_GC2", "Adagrad, last"])
+def test_over_many_steps_a_chain_is_traced_once(name):
+    chex.clear_trace_counter()
+    optimizer = CHAINS[name].build()
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def step(params, state, grads):
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    params, grads = jax.tree.map(jnp.asarray, initial_params_and_grads())
+    state = optimizer.init(params)
+    for _ in range(10):
+        grads = jax.tree.map(lambda grad: grad[1:], grads)
+        params, state = step(params, state, jax.tree.map(lambda grad: grad[0], grads))

@@ -3,6 +3,7 @@
 import gc
 import re
 
+import chex
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
@@ -17,12 +18,8 @@ import gc_optax.diagnostics
 from gc_optax import FanIn, diagnostics
 from tests import strategies
 from tests.strategies import NARROW_FLOATS
-from tests.test_operator import by_matrix, centralized, matrix, rounding
-
-
-def wide(array) -> np.ndarray:
-    array = np.asarray(array)
-    return array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)
+from tests.test_operator import by_matrix, matrix, rounding, wide
+from tests.variants import eager
 
 
 def is_left_alone(layout) -> bool:
@@ -67,14 +64,14 @@ def test_a_projection_matrix_needs_a_fan_in(m, error, message):
 def test_the_mean_component_is_the_mean_at_every_entry_of_the_fan_in(data, layout, dtype):
     grads = data.draw(strategies.arrays(layout.shape, dtype))
     removed = diagnostics.mean_component(grads, layout.fan_in)
-    assert (removed.shape, removed.dtype) == (grads.shape, grads.dtype)
+    chex.assert_trees_all_equal_shapes_and_dtypes(removed, grads)
     expected = np.zeros(layout.shape)
     if not is_left_alone(layout):
         expected = np.broadcast_to(wide(grads).mean(layout.axes, keepdims=True), layout.shape)
     np.testing.assert_allclose(wide(removed), expected, atol=rounding(grads))
     np.testing.assert_allclose(
         wide(grads) - wide(removed),
-        wide(centralized(layout.fan_in, grads)),
+        wide(eager(layout.fan_in, grads)),
         atol=2 * rounding(grads),
     )
 
@@ -84,7 +81,7 @@ def test_the_mean_component_is_the_mean_at_every_entry_of_the_fan_in(data, layou
 def test_what_is_removed_and_what_remains_are_orthogonal(data, layout):
     grads = data.draw(strategies.arrays(layout.shape))
     removed = wide(diagnostics.mean_component(grads, layout.fan_in))
-    remains = wide(centralized(layout.fan_in, grads))
+    remains = wide(eager(layout.fan_in, grads))
     total = squared_norm(wide(grads))
     np.testing.assert_allclose(np.vdot(removed, remains), 0, atol=1e-5 * total)
     np.testing.assert_allclose(squared_norm(removed) + squared_norm(remains), total, rtol=1e-5)
@@ -210,17 +207,14 @@ TREE_FUNCTIONS = {
 def test_fan_in_may_be_a_prefix_a_tree_or_a_function(name, fan_in):
     function = TREE_FUNCTIONS[name]
     params = {"layer": {"kernel": KERNEL}}
-    jax.tree.map(
-        np.testing.assert_array_equal, function(params, fan_in), function(params, FanIn((0,)))
-    )
+    chex.assert_trees_all_equal(function(params, fan_in), function(params, FanIn((0,))))
 
 
 @pytest.mark.parametrize("name", [name for name in TREE_FUNCTIONS if name != "top_eigenvalue"])
 def test_under_jit_the_result_is_the_same(name):
     params = {"kernel": KERNEL, "bias": jnp.ones(2)}
     eager, jitted = TREE_FUNCTIONS[name](params), jax.jit(TREE_FUNCTIONS[name])(params)
-    assert jax.tree.structure(eager) == jax.tree.structure(jitted)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), eager, jitted)
+    chex.assert_trees_all_close(eager, jitted)
 
 
 def test_leaves_that_are_not_centralized_show_as_such():
@@ -249,8 +243,8 @@ def test_leaves_that_are_not_centralized_show_as_such():
     assert removed["key"] is None
     assert removed["activation"] is None
     for name in left_alone - {"key", "activation"}:
-        assert removed[name].dtype == params[name].dtype
-        np.testing.assert_array_equal(removed[name], np.zeros(params[name].shape))
+        chex.assert_trees_all_equal_shapes_and_dtypes(removed[name], params[name])
+        chex.assert_trees_all_equal(removed[name], jnp.zeros_like(params[name]))
     for result in (fractions, means, drifts, centered, removed):
         assert result.keys() == params.keys()
         assert result["frozen"] is None
@@ -312,7 +306,7 @@ def test_the_curvature_of_a_module_with_statistics_leaves_them_as_they_are():
     before = nnx.as_pure(nnx.state(module))
     value = diagnostics.top_eigenvalue(lambda module: jnp.sum(module(x) ** 2), module)
     np.testing.assert_allclose(value, 6.0, rtol=1e-5)
-    jax.tree.map(np.testing.assert_array_equal, before, nnx.as_pure(nnx.state(module)))
+    chex.assert_trees_all_equal(before, nnx.as_pure(nnx.state(module)))
 
 
 # Errors

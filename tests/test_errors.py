@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -283,7 +284,7 @@ def test_a_leaf_of_another_rank_that_is_left_alone_is_no_error():
 def test_under_vmap_the_rank_is_that_of_the_leaf_itself():
     grads = jnp.arange(48.0).reshape(8, 3, 2)
     updates = jax.vmap(lambda grad: run(FanIn((0,), rank=2), grad)[0])(grads)
-    assert jnp.allclose(updates, grads - grads.mean(1, keepdims=True))
+    chex.assert_trees_all_close(updates, grads - grads.mean(1, keepdims=True))
 
 
 FAN_IN = {"body": {"kernel": FanIn((0,))}, "head": {"kernel": FanIn((0,))}}

@@ -8,6 +8,7 @@ import dataclasses
 import re
 from typing import Any, NamedTuple
 
+import chex
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
@@ -317,10 +318,10 @@ def check_leaf(before, after, axes: tuple[int, ...], jit: bool) -> None:
         elif jnp.issubdtype(after.dtype, jax.dtypes.prng_key):
             assert (jax.random.key_data(after) == jax.random.key_data(before)).all()
         else:
-            np.testing.assert_array_equal(np.asarray(after), np.asarray(before))
+            chex.assert_trees_all_equal(after, before)
         return
     assert isinstance(after, jax.Array)
-    assert (after.shape, after.dtype) == (before.shape, before.dtype)
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, before)
     exact = reference(before, axes) if 0 not in before.shape else np.zeros(before.shape)
     error = np.abs(np.asarray(after).astype(np.complex128) - exact)
     assert (error <= tolerance(before, exact)).all()

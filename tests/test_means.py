@@ -4,6 +4,7 @@ import functools
 import math
 from typing import Any
 
+import chex
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
@@ -47,7 +48,7 @@ def on_platform(request, monkeypatch):
 def check(leaf: np.ndarray, axes: tuple[int, ...]) -> None:
     found = _means.minus_mean(jnp.asarray(leaf), axes)
     wide = leaf.astype(np.float64)
-    assert found.dtype == leaf.dtype
+    chex.assert_trees_all_equal_shapes_and_dtypes(found, leaf)
     error = np.asarray(found).astype(np.float64) - (wide - wide.mean(axes, keepdims=True))
     bound = 4 * float(jnp.finfo(leaf.dtype).eps) * max(1.0, np.abs(wide).max())
     assert np.abs(error).max() <= bound

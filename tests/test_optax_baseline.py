@@ -5,6 +5,7 @@ It averages all axes but the first, whatever the layer sums over.
 
 from typing import Any
 
+import chex
 import equinox as eqx
 import flax.linen as nn
 import haiku as hk
@@ -129,7 +130,9 @@ def without_mean(grads, axes):
 @pytest.mark.parametrize("name", WRONG)
 def test_optax_averages_all_axes_but_the_first_where_that_is_wrong(name):
     grads, updates = updates_of(WRONG[name], optax.centralize())
-    np.testing.assert_allclose(updates, without_mean(grads, tuple(range(1, grads.ndim))), atol=1e-5)
+    chex.assert_trees_all_close(
+        updates, without_mean(grads, tuple(range(1, grads.ndim))), atol=1e-5
+    )
     right = without_mean(grads, WRONG[name][2])
     assert np.abs(updates - right).max() > 0.1
 
@@ -138,19 +141,19 @@ def test_optax_averages_all_axes_but_the_first_where_that_is_wrong(name):
 def test_gc_optax_averages_what_the_layer_sums_over(name):
     layer = {**WRONG, **RIGHT}[name]
     grads, updates = updates_of(layer, gc_optax.centralize(gc_optax.fan_in_by_name))
-    np.testing.assert_allclose(updates, without_mean(grads, layer[2]), atol=1e-5)
+    chex.assert_trees_all_close(updates, without_mean(grads, layer[2]), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_optax_is_right_for_the_layout_of_pytorch_and_equinox(name):
     grads, updates = updates_of(RIGHT[name], optax.centralize())
-    np.testing.assert_allclose(updates, without_mean(grads, RIGHT[name][2]), atol=1e-5)
+    chex.assert_trees_all_close(updates, without_mean(grads, RIGHT[name][2]), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["Dense(1)", "Equinox conv bias"])
 def test_optax_zeroes_the_gradient_of(name):
     grads, updates = updates_of(WRONG[name], optax.centralize())
-    np.testing.assert_allclose(updates, np.zeros(grads.shape), atol=1e-6)
+    chex.assert_trees_all_close(updates, np.zeros(grads.shape), atol=1e-6)
     assert np.abs(grads).max() > 0.1
 
 
@@ -179,5 +182,5 @@ def test_dense_1_never_trains_with_optax_and_trains_to_zero_loss_with_gc_optax()
         return loss(params)
 
     assert loss(initial) > 50
-    np.testing.assert_allclose(final_loss(optax.centralize()), loss(initial), rtol=1e-4)
+    chex.assert_trees_all_close(final_loss(optax.centralize()), loss(initial), rtol=1e-4)
     assert final_loss(gc_optax.centralize(gc_optax.FanIn((0,)))) < 1e-6

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,11 +74,11 @@ def test_without_specs_each_shard_of_a_fan_in_is_centralized_by_itself():
     updates: Any = function(gradients())
     shards = gradients()["up"].reshape(4, 4, 32)
     expected = shards - shards.mean(1, keepdims=True)
-    np.testing.assert_allclose(updates["up"], expected.reshape(16, 32), atol=2e-6)
+    chex.assert_trees_all_close(updates["up"], expected.reshape(16, 32), atol=2e-6)
     # The docstring: right where the fan-in is whole.
     rest = {name: specs[name] for name in ("embedding", "query_bias", "scale")}
     for name in rest:
-        np.testing.assert_array_equal(updates[name], unsharded()[name])
+        chex.assert_trees_all_equal(updates[name], unsharded()[name])
     whole, _ = in_shards(gc_optax.centralize(FAN_IN), specs_of("fan-out"))
     assert_the_same(whole(gradients()), unsharded())
 

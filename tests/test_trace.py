@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 
 import gc_optax
-from tests.trace_cases import f32, i32
+from tests.abstract import f32, i32
 
 pytestmark = pytest.mark.usefixtures("default_promotion")
 

@@ -10,7 +10,7 @@ from jax.sharding import AxisType, PartitionSpec
 import gc_optax
 from gc_optax import FanIn
 from gc_optax._tracing import constants, control_flow, hi_primitives, references
-from tests.trace_cases import f32, i32
+from tests.abstract import f32, i32
 
 pytestmark = pytest.mark.usefixtures("default_promotion")
 

@@ -10,7 +10,8 @@ import jax
 import pytest
 
 import gc_optax
-from tests.trace_idioms_registry import IDIOMS, Idiom, f32
+from tests.abstract import f32
+from tests.trace_idioms_registry import IDIOMS, Idiom
 
 for path in sorted(pathlib.Path(__file__).parent.glob("trace_idioms_*.py")):
     importlib.import_module(f"tests.{path.stem}")

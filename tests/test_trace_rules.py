@@ -13,14 +13,7 @@ import gc_optax
 from gc_optax import FanIn
 from gc_optax._tracing.interpreter import RULES
 from gc_optax._tracing.structure import carries
-
-
-def f32(*shape: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, jnp.float32)
-
-
-def i32(*shape: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, jnp.int32)
+from tests.abstract import f32, i32
 
 
 def cholesky(w):

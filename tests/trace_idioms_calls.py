@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from tests.trace_idioms_registry import MLP, ROWS, f32, idiom, mlp, stacked
+from tests.abstract import f32
+from tests.trace_idioms_registry import MLP, ROWS, idiom, mlp, stacked
 
 LAYERS = {"a": (0,), "out": (0,)}
 

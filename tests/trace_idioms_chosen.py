@@ -4,17 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from tests.trace_idioms_registry import (
-    INDEX,
-    INDICES,
-    ROWS,
-    conv,
-    conv1d,
-    f32,
-    i32,
-    idiom,
-    stacked,
-)
+from tests.abstract import f32, i32
+from tests.trace_idioms_registry import INDEX, INDICES, ROWS, conv, conv1d, idiom, stacked
 
 EXPERTS = {"w": (4, 8, 6)}
 EXPERT = {"w": stacked(1, batch=(0,))}

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from tests.trace_idioms_registry import INDICES, MLP, ROWS, f32, i32, idiom, mlp, normal
+from tests.abstract import f32, i32
+from tests.trace_idioms_registry import INDICES, MLP, ROWS, idiom, mlp, normal
 
 X, Y = jnp.asarray(normal(16, 4)), jnp.ones((16, 3))
 KEY, RAW_KEY = jax.random.key(0), jax.random.PRNGKey(0)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from tests.trace_idioms_registry import conv, conv1d, f32, idiom, stacked
+from tests.abstract import f32
+from tests.trace_idioms_registry import conv, conv1d, idiom, stacked
 
 IMAGE = f32(2, 9, 8)
 NUMBERS = ("NHC", "HIO", "NHC")

@@ -5,16 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from tests.trace_idioms_registry import (
-    MLP,
-    ROWS,
-    conv,
-    f32,
-    i32,
-    idiom,
-    mlp,
-    normal,
-)
+from tests.abstract import f32, i32
+from tests.trace_idioms_registry import MLP, ROWS, conv, idiom, mlp, normal
 
 X, Y = jnp.asarray(normal(16, 4)), jnp.ones((16, 3))
 LAYERS = {"a": (0,), "out": (0,)}

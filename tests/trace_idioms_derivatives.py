@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.ode import odeint
 
-from tests.trace_idioms_registry import MLP, f32, idiom, mlp
+from tests.abstract import f32
+from tests.trace_idioms_registry import MLP, idiom, mlp
 
 LAYERS = {"a": (0,), "out": (0,)}
 FIELD = {"a": (4, 8), "out": (8, 4)}

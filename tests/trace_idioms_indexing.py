@@ -5,14 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from tests.trace_idioms_registry import (
-    ROWS,
-    conv,
-    conv1d,
-    conv2d,
-    f32,
-    idiom,
-)
+from tests.abstract import f32
+from tests.trace_idioms_registry import ROWS, conv, conv1d, conv2d, idiom
 
 
 @idiom("rows in another order", {"w": (8, 6)}, ROWS, w=(0,))

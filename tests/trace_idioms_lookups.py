@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from tests.trace_idioms_registry import INDICES, ROWS, f32, i32, idiom, stacked
+from tests.abstract import f32, i32
+from tests.trace_idioms_registry import INDICES, ROWS, idiom, stacked
 
 TOKENS = i32(3)
 CONSTANT = jnp.array([1, 2, 3])

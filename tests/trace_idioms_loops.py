@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from tests.trace_idioms_registry import INDEX, MLP, ROWS, f32, idiom, mlp, normal, stacked
+from tests.abstract import f32
+from tests.trace_idioms_registry import INDEX, MLP, ROWS, idiom, mlp, normal, stacked
 
 X = jnp.asarray(normal(16, 4))
 LAYERS = {"a": (0,), "out": (0,)}

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from tests.trace_idioms_registry import INDEX, ROWS, f32, idiom, normal, stacked
+from tests.abstract import f32
+from tests.trace_idioms_registry import INDEX, ROWS, idiom, normal, stacked
 
 KERNEL = {"w": (8, 6)}
 SQUARE = {"w": (8, 8)}

@@ -5,15 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from tests.trace_idioms_registry import (
-    INDICES,
-    ROWS,
-    f32,
-    i32,
-    idiom,
-    normal,
-    stacked,
-)  # fmt: skip
+from tests.abstract import f32, i32
+from tests.trace_idioms_registry import INDICES, ROWS, idiom, normal, stacked  # fmt: skip
 
 X = jnp.asarray(normal(16, 4))
 LAYERS = {"a": (0,), "out": (0,)}

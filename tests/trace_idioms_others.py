@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from tests.trace_idioms_registry import ROWS, f32, idiom, stacked
+from tests.abstract import f32
+from tests.trace_idioms_registry import ROWS, idiom, stacked
 
 KERNEL = {"w": (8, 6)}
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.ref import addupdate, swap
 
-from tests.trace_idioms_registry import INDEX, ROWS, f32, idiom, stacked
+from tests.abstract import f32
+from tests.trace_idioms_registry import INDEX, ROWS, idiom, stacked
 
 TWO = {"w": (8, 6), "v": (6, 2)}
 BOTH = {"w": (0,), "v": (0,)}

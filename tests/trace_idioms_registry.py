@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gc_optax import FanIn
+from tests.abstract import f32, i32
 
 
 class Idiom(NamedTuple):
@@ -64,14 +65,6 @@ def stacked(*axes: int, batch: tuple[int, ...]) -> FanIn:
 def conv(*axes: int, groups: int = 1, batch: tuple[int, ...] = ()) -> FanIn:
     """A convolution."""
     return FanIn(axes, batch_axes=batch, kind="conv", groups=groups)
-
-
-def f32(*shape: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, jnp.float32)
-
-
-def i32(*shape: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, jnp.int32)
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:

@@ -4,18 +4,17 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from tests.trace_idioms_registry import (
+from tests.abstract import f32, i32
+from tests.trace_idioms_registry import (  # fmt: skip
     INDEX,
     INDICES,
     MLP,
     ROWS,
-    f32,
-    i32,
     idiom,
     mlp,
     normal,
     stacked,
-)  # fmt: skip
+)
 
 TABLE = {"table": (9, 4), "w": (4, 3)}
 TOKENS = i32(3)

@@ -4,14 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from tests.trace_idioms_registry import (
-    ROWS,
-    conv,
-    conv1d,
-    f32,
-    idiom,
-    stacked,
-)
+from tests.abstract import f32
+from tests.trace_idioms_registry import ROWS, conv, conv1d, idiom, stacked
 
 KERNEL = {"w": (8, 6)}
 CODES = jnp.linspace(-1.0, 1.0, 16)
