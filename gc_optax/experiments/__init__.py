@@ -7,7 +7,18 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 
-_PACKAGES = ("datasets", "PIL", "flax", "matplotlib", "orbax", "rich", "scipy", "sklearn")
+_PACKAGES = (
+    "PIL",
+    "flax",
+    "huggingface_hub",
+    "matplotlib",
+    "numpy",
+    "orbax",
+    "pyarrow",
+    "rich",
+    "scipy",
+    "sklearn",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

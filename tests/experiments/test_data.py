@@ -7,13 +7,12 @@ import socket
 import tempfile
 from pathlib import Path
 
-import datasets
 import huggingface_hub
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import config as datasets_config
+from huggingface_hub import constants
 from PIL import Image
 
 from gc_optax.experiments.data import CONTEXT, SOURCES, load
@@ -190,26 +189,14 @@ def test_images_and_labels_are_those_of_the_files_in_the_order_of_their_names(ci
 
 
 @pytest.mark.parametrize("name", COLUMNS)
-def test_files_that_datasets_wrote_are_read_for_each_data_set(name, tmp_path):
+def test_files_with_what_the_hub_notes_of_them_are_read_for_each_data_set(name, tmp_path):
     source = SOURCES[name]
     pixels = {"train": pixels_of(3, source.shape), "test": pixels_of(2, source.shape, seed=1)}
     labels = {"train": [0, source.classes - 1, 2], "test": [1, 1]}
-    image, label = COLUMNS[name]
+    note = {"huggingface": '{"info": {"features": {"img": {"_type": "Image"}}}}'}
     for split in pixels:
-        features = datasets.Features(
-            {
-                image: datasets.Image(),
-                label: datasets.ClassLabel(num_classes=source.classes),
-                "coarse_label": datasets.ClassLabel(num_classes=20),
-            }
-        )
-        rows = {
-            image: [{"bytes": png(p), "path": None} for p in pixels[split]],
-            label: labels[split],
-            "coarse_label": [0] * len(labels[split]),
-        }
-        table = datasets.Dataset.from_dict(rows, features=features).data.table
-        pq.write_table(table, tmp_path / f"{split}.parquet")
+        rows = table(pixels[split], labels[split], COLUMNS[name])
+        pq.write_table(rows.replace_schema_metadata(note), tmp_path / f"{split}.parquet")
     dataset = load(name, tmp_path)
     assert dataset.train.inputs.shape == (3, *source.shape)
     assert dataset.classes == source.classes
@@ -246,10 +233,8 @@ def test_nothing_is_copied_printed_left_behind_or_asked_of_the_network(
 ):
     asked = []
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **_: asked.append(args))
-    cache, temporary = tmp_path / "file" / "cache", tmp_path / "temporary"
-    cache.parent.touch()  # where a file is in the way, no folder can be made
+    temporary = tmp_path / "temporary"
     temporary.mkdir()
-    monkeypatch.setattr(datasets_config, "HF_DATASETS_CACHE", cache)
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     check_cifar100(load("cifar100", cifar100))
     (cifar100 / FIRST).write_bytes(b"PAR1")
@@ -478,49 +463,31 @@ def test_files_of_another_data_set_are_told_by_their_columns(cifar100):
 
 
 @pytest.fixture
-def on_the_hub(monkeypatch):
-    """Takes the place of the network: gives what it is asked to give, or fails as it is asked to.
-
-    The hub itself cannot be reached by a test.
-    """
-
-    def put(what):
-        def load_dataset(name):
-            assert name == "uoft-cs/cifar100"
-            if isinstance(what, Exception):
-                raise what
-            return what
-
-        monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-
-    return put
+def cached(cifar100, tmp_path, monkeypatch):
+    """The folder of the hub's cache that has the data set, where the hub cannot be reached."""
+    repository = tmp_path / "hub" / "datasets--uoft-cs--cifar100"
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "snapshots" / commit).mkdir(parents=True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return cifar100.rename(repository / "snapshots" / commit / "a folder there")
 
 
-def test_without_a_folder_the_data_set_comes_from_the_hub(on_the_hub):
-    train = pa.concat_tables([table(*part) for part in zip(TRAIN, TRAIN_LABELS, strict=True)])
-    features = datasets.Features(
-        {
-            "img": datasets.Image(),
-            "fine_label": datasets.ClassLabel(num_classes=100),
-            "unused": datasets.Value("string"),
-        }
-    )
-    on_the_hub(
-        datasets.DatasetDict(
-            {
-                "train": datasets.Dataset(train).cast(features),
-                "test": datasets.Dataset(table(TEST, TEST_LABELS)).cast(features),
-            }
-        )
-    )
+def test_what_was_loaded_from_the_hub_is_read_from_its_cache_without_it(cached, capfd):
     check_cifar100(load("cifar100"))
     assert load("cifar100", train_examples=4).train.labels.tolist() == [7, 0, 99, 1]
+    assert capfd.readouterr() == ("", "")
 
 
-def test_what_is_wrong_on_the_hub_is_told_by_split_and_row(on_the_hub):
-    part = datasets.Dataset(table(TEST, [4, 100]))
-    on_the_hub(datasets.DatasetDict({"train": part, "test": part}))
-    refused("Row 1 of uoft-cs/cifar100, split train has the fine_label 100: cifar100 has labels")
+def test_what_is_wrong_in_the_cache_is_told_by_file_and_row(cached):
+    pq.write_table(table(TEST, [4, 100]), cached / TEST_FILE)
+    refused(f"Row 1 of {re.escape(str(cached / TEST_FILE))} has the fine_label 100: cifar100 has")
+    (cached / SECOND).unlink()
+    refused(f"has {FIRST} but not {SECOND}: copy or download")
+    (cached / FIRST).unlink()
+    refused(r"has no train\*\.parquet and no test\*\.parquet: pass --data-dir")
 
 
 @pytest.mark.parametrize(
@@ -529,22 +496,23 @@ def test_what_is_wrong_on_the_hub_is_told_by_split_and_row(on_the_hub):
         (ConnectionError("Name or service not known\nand more"), "Name or service not known"),
         (OSError(28, "No space left on device"), r"\[Errno 28\] No space left on device"),
         (ValueError(), "ValueError"),
-        (datasets.DatasetDict({"train": datasets.Dataset(table(TEST, TEST_LABELS))}), "'test'"),
     ],
 )
-def test_without_the_hub_one_line_says_what_to_pass(on_the_hub, error, reason):
-    on_the_hub(error)
+def test_without_the_hub_one_line_says_what_to_pass(monkeypatch, error, reason):
+    def fail(*args, **options):
+        del args, options
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
     refused(
         rf"uoft-cs/cifar100 could not be loaded from the Hugging Face hub \({reason}\): pass "
         r"--data-dir, or set GC_OPTAX_DATA_DIR to, a folder with the files train-\*\.parquet and"
     )
 
 
-def test_without_network_and_cache_datasets_itself_leads_to_that_line(monkeypatch, tmp_path, capfd):
-    monkeypatch.setattr(datasets_config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(datasets_config, "HF_DATASETS_CACHE", str(tmp_path))
+def test_without_network_and_cache_the_hub_itself_leads_to_that_line(monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     refused("uoft-cs/cifar100 could not be loaded from the Hugging Face hub .*: pass --data-dir")
     assert capfd.readouterr() == ("", "")
 

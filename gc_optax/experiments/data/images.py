@@ -47,29 +47,25 @@ def load_images(schema: ImageSchema, data_dir: Path | None, train_examples: int 
         "pass --data-dir, or set GC_OPTAX_DATA_DIR to, a folder with the files train-*.parquet and "
         f"test-*.parquet of {schema.repository}, or one with a folder {schema.name} that has them"
     )
-    if data_dir is None:
-        train_parts, test_parts = ([part] for part in parquet.open_hub(schema.repository, instead))
-    else:
-        train_files, test_files = parquet.find(data_dir, schema.name, instead)
-        train_parts = map(parquet.open_file, train_files)
-        test_parts = map(parquet.open_file, test_files)
-    train = _read(schema, train_parts, train_examples)
+    folder = parquet.download(schema.repository, instead) if data_dir is None else data_dir
+    train_files, test_files = parquet.find(folder, schema.name, instead)
+    train = _read(schema, train_files, train_examples)
     check_enough(schema.name, train_examples, len(train.labels), "images")
-    return image_dataset(train, _read(schema, test_parts), schema.classes)
+    return image_dataset(train, _read(schema, test_files), schema.classes)
 
 
-def _read(schema: ImageSchema, parts: Iterable[parquet.Part], limit: int | None = None) -> Split:
+def _read(schema: ImageSchema, files: Iterable[Path], limit: int | None = None) -> Split:
     images, labels, number = [], [], 0
-    for part in parts:
+    for part in map(parquet.open_file, files):
         _check_columns(schema, part)
         row = 0
-        with contextlib.closing(part.tables):
-            for table in part.tables:
-                table = table.slice(0, None if limit is None else limit - number)
-                images.append(_images(schema, table, part.name, row))
-                labels.append(_labels(schema, table, part.name, row))
-                row += len(table)
-                number += len(table)
+        with contextlib.closing(part.batches):
+            for batch in part.batches:
+                batch = batch.slice(0, None if limit is None else limit - number)
+                images.append(_images(schema, batch, part.name, row))
+                labels.append(_labels(schema, batch, part.name, row))
+                row += len(batch)
+                number += len(batch)
                 if number == limit:
                     return Split(np.concatenate(images), np.concatenate(labels))
         if row == 0:
@@ -109,8 +105,8 @@ def _holds_images(column: Any) -> bool:
     return pa.types.is_binary(content) or pa.types.is_large_binary(content)
 
 
-def _labels(schema: ImageSchema, table: "pa.Table", name: str, first: int) -> np.ndarray:
-    labels = table[schema.label].to_pylist()
+def _labels(schema: ImageSchema, batch: "pa.RecordBatch", name: str, first: int) -> np.ndarray:
+    labels = batch[schema.label].to_pylist()
     for row, label in enumerate(labels, first):
         if label is None:
             raise DataError(f"Row {row} of {name} has no {schema.label} (it is null).")
@@ -122,12 +118,12 @@ def _labels(schema: ImageSchema, table: "pa.Table", name: str, first: int) -> np
     return np.array(labels, np.int32)
 
 
-def _images(schema: ImageSchema, table: "pa.Table", name: str, first: int) -> np.ndarray:
+def _images(schema: ImageSchema, batch: "pa.RecordBatch", name: str, first: int) -> np.ndarray:
     # One after the other: PIL holds the interpreter's lock, and threads made it slower.
     return np.stack(
         [
             _decode(schema, image, f"Row {row} of {name}")
-            for row, image in enumerate(table[schema.image].to_pylist(), first)
+            for row, image in enumerate(batch[schema.image].to_pylist(), first)
         ]
     )
 

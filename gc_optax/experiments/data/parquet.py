@@ -1,15 +1,13 @@
-"""Tables from Parquet files and from the Hugging Face hub: the one boundary to `datasets`.
+"""Parquet files, in a folder or from the Hugging Face hub: the one boundary to both.
 
-Whatever goes wrong in `datasets`, pyarrow or the network leaves this module as a `DataError`.
+Whatever goes wrong in pyarrow, `huggingface_hub` or the network leaves it as a `DataError`.
 """
 
-import glob
 import logging
 import re
-import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gc_optax.experiments.data.dataset import readable
 from gc_optax.experiments.errors import DataError
@@ -17,53 +15,58 @@ from gc_optax.experiments.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ROWS = 1000  # a table in memory, beside the decoded images
+_ROWS = 1000  # a batch in memory, beside the decoded images
 
 
 class Part(NamedTuple):
-    """Rows in one place, a file or a split on the hub, in tables read one after the other."""
+    """The rows of one file, in batches read one after the other."""
 
     name: str
     schema: "pa.Schema"
-    tables: "Generator[pa.Table]"
+    batches: "Generator[pa.RecordBatch]"
 
 
 def open_file(path: Path) -> Part:
     """Opens a Parquet file, to be read as it is iterated over."""
-    datasets = _quiet_datasets()
-    with readable(path), path.open("rb"):
-        pass
+    import pyarrow.parquet as pq  # slow to import
+
+    def batches() -> "Generator[pa.RecordBatch]":
+        try:
+            with path.open("rb") as file:
+                yield from pq.ParquetFile(file).iter_batches(_ROWS)
+        except Exception as error:
+            raise _unreadable(path, error) from error
+
+    with readable(path), path.open("rb") as file:
+        try:
+            schema = pq.read_schema(file)
+        except Exception as error:
+            raise _unreadable(path, error) from error
+    return Part(str(path), schema, batches())
+
+
+def download(repository: str, instead: str) -> Path:
+    """The folder with the files of a data set on the hub, or with those that its cache has.
+
+    `instead` says what else can be done.
+    """
+    import huggingface_hub  # slow to import
+    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.logging import set_verbosity
+
+    disable_progress_bars()
+    set_verbosity(logging.CRITICAL)  # errors are raised, too; warnings are about retries and caches
     try:
-        # Nothing is copied: the file is read where it is, and the cache that `datasets` asks for
-        # stays empty. `load_dataset` would do the same, and tell the hub's download count.
-        with tempfile.TemporaryDirectory(prefix="gc-optax-") as cache:
-            dataset = datasets.IterableDataset.from_parquet(
-                glob.escape(str(path.absolute())), batch_size=_ROWS, cache_dir=cache
-            )
+        folder = huggingface_hub.snapshot_download(
+            repository, repo_type="dataset", allow_patterns="*.parquet"
+        )
     except Exception as error:
-        raise _unreadable(path, error) from error
-    return _part(str(path), dataset, lambda error: _unreadable(path, error))
-
-
-def open_hub(repository: str, instead: str) -> tuple[Part, Part]:
-    """The splits train and test on the hub, or in its cache; `instead` says what else to do."""
-    datasets = _quiet_datasets()
-
-    def failed(error: Exception) -> DataError:
-        return DataError(
+        raise DataError(
             f"{repository} could not be loaded from the Hugging Face hub ({_reason(error)}): "
             f"{instead}."
-        )
-
-    try:
-        both = datasets.load_dataset(repository)
-        train, test = both["train"], both["test"]
-    except Exception as error:
-        raise failed(error) from error
-    return (
-        _part(f"{repository}, split train", train, failed),
-        _part(f"{repository}, split test", test, failed),
-    )
+        ) from error
+    # The files are in a folder with a name of its own.
+    return next((path.parent for path in Path(folder).rglob("train*.parquet")), Path(folder))
 
 
 def find(folder: Path, name: str, instead: str) -> tuple[list[Path], list[Path]]:
@@ -109,28 +112,6 @@ def _check_complete(folder: Path, files: list[Path]):
                 )
 
 
-def _quiet_datasets() -> Any:
-    import datasets  # slow to import
-    import huggingface_hub
-
-    datasets.disable_progress_bars()
-    huggingface_hub.utils.disable_progress_bars()
-    # Their errors are raised too, and their warnings are about retries and caches.
-    for package in (datasets, huggingface_hub):
-        package.logging.set_verbosity(logging.CRITICAL)
-    return datasets
-
-
-def _part(name: str, dataset: Any, failed: Callable[[Exception], DataError]) -> Part:
-    def tables() -> "Generator[pa.Table]":
-        try:
-            yield from dataset.with_format("arrow").iter(batch_size=_ROWS)
-        except Exception as error:
-            raise failed(error) from error
-
-    return Part(name, dataset.features.arrow_schema, tables())
-
-
 def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(
         f"{path} could not be read as a Parquet file ({_reason(error)}): copy or download it again."
@@ -138,7 +119,7 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause in one line; `datasets` wraps some errors in ones that say nothing."""
+    """The innermost cause in one line; `huggingface_hub` wraps what the network says."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines()

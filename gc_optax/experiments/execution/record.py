@@ -109,7 +109,7 @@ def measurements(
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that numbers depend on."""
-    packages = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "datasets")
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn")
     return {
         "python": platform.python_version(),
         "gc_optax": gc_optax.__version__,
