@@ -10,17 +10,6 @@ import pytest
 
 import gc_optax
 from benchmarks import tables
-from gc_optax import (
-    _centralize,
-    _diagnostics,
-    _diagnostics_curvature,
-    _fan_in,
-    _muon,
-    _names,
-    _selection,
-    _summary,
-)
-from gc_optax._tracing import trace
 from gc_optax.experiments import main
 from gc_optax.experiments.commands.arguments import parser
 from gc_optax.experiments.settings.presets import PROTOCOLS
@@ -41,26 +30,7 @@ from tests.mutations import MUTATIONS
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
 LONG_PAGES = {"index.md", "theory.md"}  # their examples compile whole networks
-MODULES = [
-    _centralize,
-    _diagnostics,
-    _diagnostics_curvature,
-    _fan_in,
-    _muon,
-    _names,
-    _selection,
-    _summary,
-    trace,
-]
-
 pytestmark = pytest.mark.usefixtures("default_promotion")
-
-
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
-def test_examples_in_docstrings_run(module):
-    result = doctest.testmod(module)
-    assert result.attempted > 0
-    assert result.failed == 0
 
 
 @pytest.mark.parametrize(
