@@ -1,4 +1,4 @@
-"""The tables of docs/, from the code and the committed numbers.
+"""The tables of docs/ that come from the code; `benchmarks.tables` has those of numbers.
 
     python -m tests.docs_tables
 
@@ -6,29 +6,17 @@ prints them all; `tests/test_docs.py` looks for them in the pages.
 """
 
 import inspect
-import json
-import pathlib
-import re
 from collections.abc import Iterable
 
 import jax
 from flax import nnx
 
-from benchmarks.zoo.tables import totals
 from gc_optax._name_rules import RULES
-from gc_optax.experiments.presentation.markdown import table
 from gc_optax.experiments.settings.config import Config
 from gc_optax.experiments.settings.presets import PROTOCOLS, settings
 from gc_optax.models import MODELS
 from tests.authors import ALGORITHM_GC, GC_CODE, HELPERS, WITHOUT_THE_ALIAS, Row
 from tests.test_chains import OURS, THEIRS, Chain
-
-RESULTS = pathlib.Path(__file__).parents[1] / "benchmarks" / "results"
-
-
-def numbers(file: str) -> dict:
-    """What a benchmark wrote."""
-    return json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8"))
 
 
 def rules_table() -> str:
@@ -114,34 +102,6 @@ AUTHORS_TABLES = (gc_code_table, algorithm_gc_table, without_the_alias_table, he
 CHAIN_TABLES = (their_chains_table, our_chains_table)
 
 
-def zoo_table() -> str:
-    """How many leaves of other people's models come out right."""
-    total = totals(numbers("zoo"))
-    lines = [
-        f"| {total['models']} models, {total['leaves']:,} leaves | right | a guess, and says so "
-        "| left alone, though it is a layer's | wrong without a word |",
-        "|---|---|---|---|---|",
-        f"| `fan_in_by_trace` | {total['trace right']:,} | - | {total['trace left alone wrongly']} "
-        f"| {total['trace wrong']} |",
-        f"| `fan_in_by_name` | {total['names right']:,} | {total['names guess']:,} | - "
-        f"| {total['names wrong']} |",
-    ]
-    return "\n".join(lines)
-
-
-def zoo_misses_table() -> str:
-    """The leaves that tracing leaves alone though they are a layer's, and what it says of them."""
-    lines = ["| model | leaf | axes of its layer | what tracing says |", "|---|---|---|---|"]
-    for package in numbers("zoo")["packages"].values():
-        for model, row in package["models"].items():
-            for finding in row["findings"]:
-                if finding["by"] == "trace" and finding["verdict"] == "left alone wrongly":
-                    reason = re.sub(r", (at|before the use at) .*", "", finding["reason"])
-                    axes = ", ".join(map(str, finding["right"]))
-                    lines.append(f"| {model} | `{finding['leaf']}` | {axes} | {reason} |")
-    return "\n".join(lines)
-
-
 def models_table() -> str:
     """The networks and their parameters for CIFAR-100, or 65 characters."""
     lines = ["| model | parameters | in |", "|---|---|---|"]
@@ -172,52 +132,9 @@ def protocols_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def speed_table() -> str:
-    """The committed throughputs."""
-    content = numbers("throughput")
-    lines = ["| | images/s | over the Python loop | time over one seed |", "|---|---|---|---|"]
-    for case, result in content["cases"].items():
-        lines.append(f"| **{case}**, batches of {result['batch_size']} | | | |")
-        for variant, values in result["variants"].items():
-            lines.append(
-                f"| {variant} | {values['images_per_second']:,.0f} | "
-                f"{values['speed_over_python_loop']:.2f} | {values['time_over_one_seed']:.2f} |"
-            )
-    return "\n".join(lines) + "\n"
-
-
-def precision_table() -> str:
-    """The committed errors at the largest fan-in, the larger of those over the two axes."""
-    content = numbers("precision")
-    keys = (
-        *("residual_mean", "error", "error_of_exact_rounded_once"),
-        *("mean_error_one_by_one_in_float32", "mean_error_one_by_one_in_dtype"),
-    )
-    worst: dict = {}
-    for case in content["cases"]:
-        if case["fan_in"] == 10_000_000 and (case["offset"] != 100 or "e4m3" in case["dtype"]):
-            row = worst.setdefault((case["dtype"], case["offset"]), [])
-            # JSON has no infinity.
-            row.append([float("inf") if case[key] is None else case[key] for key in keys])
-
-    def cell(value: float) -> str:
-        if value == float("inf"):
-            return "not finite"
-        return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
-
-    header = ["dtype", "offset", "residual mean", "error", "exact, rounded once"]
-    header += ["mean added one by one in float32", "in the dtype"]
-    lines = (
-        [dtype, f"{offset:,g}", *(cell(max(column)) for column in zip(*rows, strict=True))]
-        for (dtype, offset), rows in worst.items()
-    )
-    return table(header, lines, "lrrrrrr")
-
-
 if __name__ == "__main__":
     for make in (
-        *(zoo_table, zoo_misses_table, rules_table, models_table, protocols_table, speed_table),
-        precision_table,
+        *(rules_table, models_table, protocols_table),
         *CHAIN_TABLES,
         *AUTHORS_TABLES,
     ):

@@ -13,7 +13,7 @@ from benchmarks.tables import cost_of_resnet50
 from benchmarks.zoo.tables import totals
 from gc_optax.experiments.presentation import formatting
 from gc_optax.experiments.presentation.formatting import ACCURACY
-from gc_optax.experiments.presentation.markdown import table
+from gc_optax.experiments.presentation.report_tables import table
 from gc_optax.experiments.runs.measurements import Cell
 from gc_optax.experiments.runs.reader import read_run
 from tests.docs_tables import chain_table

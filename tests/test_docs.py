@@ -1,6 +1,7 @@
 """README and docs: what they show is what the code does."""
 
 import doctest
+import json
 import pathlib
 import re
 import shlex
@@ -17,13 +18,8 @@ from tests.docs_tables import (
     AUTHORS_TABLES,
     CHAIN_TABLES,
     models_table,
-    numbers,
-    precision_table,
     protocols_table,
     rules_table,
-    speed_table,
-    zoo_misses_table,
-    zoo_table,
 )
 from tests.mutations import MUTATIONS
 
@@ -120,29 +116,11 @@ def test_docs_show_the_table_of_rules():
     assert rules_table() in (ROOT / "docs" / "axes.md").read_text()
 
 
-def test_docs_show_how_other_peoples_models_come_out():
-    assert zoo_table() in (ROOT / "docs" / "axes.md").read_text()
-
-
-def test_docs_show_what_tracing_misses():
-    assert zoo_misses_table() in (ROOT / "docs" / "axes.md").read_text()
-
-
 @pytest.mark.slow
 def test_docs_show_the_networks_and_protocols_that_there_are():
     text = (ROOT / "docs" / "experiments.md").read_text()
     assert models_table() in text
     assert protocols_table() in text
-
-
-def test_docs_show_the_committed_speeds():
-    assert speed_table() in (ROOT / "docs" / "experiments.md").read_text()
-
-
-def test_docs_show_the_committed_precision():
-    text = (ROOT / "docs" / "benchmarks.md").read_text()
-    assert f"{precision_table()}\n" in text
-    assert f"JAX {numbers('precision')['versions']['jax']}" in text
 
 
 TABLES = [
@@ -163,7 +141,8 @@ def test_every_table_that_a_page_asks_for_is_there(page, call):
 
 
 def test_docs_say_how_far_float32_is_off():
-    cases = numbers("precision")["cases"]
+    path = ROOT / "benchmarks" / "results" / "precision.json"
+    cases = json.loads(path.read_text())["cases"]
     worst = max((case for case in cases if case["dtype"] == "float32"), key=lambda c: c["error"])
     text = re.sub(r"\s+", " ", (ROOT / "docs" / "benchmarks.md").read_text())
     assert f"up to {worst['error']:.1f} units" in text

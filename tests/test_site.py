@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 import gc_optax
-from gc_optax.experiments.presentation.markdown import headline_table
+from gc_optax.experiments.presentation.report_tables import headline_table
 from gc_optax.experiments.runs.reader import read_run
 from tests.test_docs import ROOT
 

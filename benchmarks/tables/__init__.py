@@ -1,10 +1,11 @@
-"""The committed numbers of `compiled.py` and `overhead.py` as tables of the documentation.
+"""The committed numbers of the benchmarks as tables of the documentation.
 
 A page has them by a line such as `<!-- table: updates H100 float32 -->`, which names a function of
 this package and its arguments.
 """
 
 from .compiled import SMALLEST, STEP, decoder, formulations, misses, steps, updates, versions
+from .others import precision, speed, zoo, zoo_misses
 from .overhead import (
     compile_times,
     cost,
@@ -26,11 +27,15 @@ __all__ = [
     "formulations",
     "measured",
     "misses",
+    "precision",
     "processor_times",
     "scheduled",
+    "speed",
     "steps",
     "torch_times",
     "training_steps",
     "updates",
     "versions",
+    "zoo",
+    "zoo_misses",
 ]

@@ -12,7 +12,7 @@ from rich.console import Console
 from gc_optax.experiments.commands.report import report
 from gc_optax.experiments.errors import CannotReadError, CannotWriteError, InvalidSettingError
 from gc_optax.experiments.presentation import forest, plots
-from gc_optax.experiments.presentation.markdown import headline_table, main_table
+from gc_optax.experiments.presentation.report_tables import headline_table, main_table
 from gc_optax.experiments.runs import analysis
 from gc_optax.experiments.runs.measurements import Cell
 from gc_optax.experiments.runs.reader import read_run

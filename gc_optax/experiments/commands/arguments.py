@@ -1,4 +1,4 @@
-"""The arguments of the command: every option, what it means, and its default."""
+"""The command line. Options that are settings of a run are made from the fields of `Config`."""
 
 import argparse
 import dataclasses

@@ -9,8 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from gc_optax.experiments.errors import CannotReadError, CannotWriteError, InvalidSettingError
-from gc_optax.experiments.presentation import forest, page
-from gc_optax.experiments.presentation import markdown as tables
+from gc_optax.experiments.presentation import forest, page, report_tables
 from gc_optax.experiments.runs import analysis, statistics
 from gc_optax.experiments.runs.folder import RECORD, RunFolder
 from gc_optax.experiments.runs.reader import Run, read_run
@@ -89,7 +88,7 @@ def report(runs: Sequence[Path], output: Path, out: Console, accuracy: float | N
 
 def _write(read: Sequence[Run], folder: RunFolder, accuracy: float | None):
     sections = []
-    for run, name, prefix in zip(read, tables.names(read), _prefixes(read), strict=True):
+    for run, name, prefix in zip(read, report_tables.names(read), _prefixes(read), strict=True):
         try:
             sections.append(page.section(run, name, prefix, folder, accuracy))
         except (AttributeError, KeyError, TypeError) as error:
@@ -99,7 +98,7 @@ def _write(read: Sequence[Run], folder: RunFolder, accuracy: float | None):
     text = _TEXT.rstrip() if any(run.design.is_text for run in read) else ""
     if any(run.design.judge == "validation" for run in read):
         text += _VALIDATION.rstrip()
-    named = list(zip(tables.names(read), read, strict=True))
+    named = list(zip(report_tables.names(read), read, strict=True))
     parts = [_HEAD + text]
     with_differences = any(analysis.has_differences(run.measurements) for run in read)
     several = any(len(run.measurements.rates) > 1 for run in read)
@@ -112,11 +111,11 @@ def _write(read: Sequence[Run], folder: RunFolder, accuracy: float | None):
             forest.forest(named, path, headline=True)
         parts += [
             _HEADLINE,
-            tables.headline_table(read),
+            report_tables.headline_table(read),
             f"![The same with the loss]({HEADLINE})",
             "## All learning rates",
         ]
-    parts.append(tables.main_table(read))
+    parts.append(report_tables.main_table(read))
     if with_differences:
         with folder.writing(FOREST) as path:
             forest.forest(named, path)

@@ -3,8 +3,7 @@
 import shlex
 from typing import Any
 
-from gc_optax.experiments.presentation import markdown as tables
-from gc_optax.experiments.presentation import plots
+from gc_optax.experiments.presentation import plots, report_tables
 from gc_optax.experiments.runs import analysis
 from gc_optax.experiments.runs.folder import RunFolder
 from gc_optax.experiments.runs.measurements import Cell
@@ -35,7 +34,7 @@ def section(run: Run, name: str, prefix: str, folder: RunFolder, percentage: flo
         _chains(run),
         *_ended(run),
         f"![{judge.capitalize()} accuracy and loss over the epochs]({prefix}-curves.png)",
-        tables.rates_table(measured),
+        report_tables.rates_table(measured),
     ]
     if len(measured.rates) > 1 and any(analysis.best_rate(measured, arm) for arm in measured.arms):
         with folder.writing(f"{prefix}-learning-rates.png") as path:
@@ -43,7 +42,7 @@ def section(run: Run, name: str, prefix: str, folder: RunFolder, percentage: flo
         parts += [
             "### Best learning rate",
             f"![Against the learning rate]({prefix}-learning-rates.png)",
-            tables.best_table(measured),
+            report_tables.best_table(measured),
             _OPTIMISTIC.format(judge=judge),
         ]
     accuracy = analysis.common_accuracy(measured) if percentage is None else percentage / 100
@@ -56,10 +55,10 @@ def section(run: Run, name: str, prefix: str, folder: RunFolder, percentage: flo
         parts += [
             f"### Time to {100 * accuracy:g} % {judge} accuracy",
             f"![Epochs and seconds to it]({prefix}-times.png)",
-            tables.times_table(run, accuracy),
+            report_tables.times_table(run, accuracy),
             f"One accuracy for all arms{why if percentage is None else ''}.\n{_TIMES}",
         ]
-    return "\n\n".join([*parts, "### Speed", tables.speed_table(run), _speed_note(run)])
+    return "\n\n".join([*parts, "### Speed", report_tables.speed_table(run), _speed_note(run)])
 
 
 def _speed_note(run: Run) -> str:
@@ -120,7 +119,7 @@ def _chains(run: Run) -> str:
         [f"`{arm}`", ARMS[arm].meaning if arm in ARMS else "", f"`{chains.get(arm, '')}`"]
         for arm in run.measurements.arms
     ]
-    return tables.table(["arm", "centralizes", "`optax.chain` of"], rows, "lll")
+    return report_tables.table(["arm", "centralizes", "`optax.chain` of"], rows, "lll")
 
 
 def _ended(run: Run) -> list[str]:

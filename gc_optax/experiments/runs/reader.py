@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gc_optax.experiments.errors import CannotReadError
+from gc_optax.experiments.runs.csv_files import METRICS_READERS, TIMES_READERS, read_rows, read_text
 from gc_optax.experiments.runs.folder import METRICS, RECORD, TIMES
 from gc_optax.experiments.runs.measurements import (
     Cell,
@@ -18,7 +19,6 @@ from gc_optax.experiments.runs.measurements import (
     is_lost,
     last_epoch,
 )
-from gc_optax.experiments.runs.tables import METRICS_READERS, TIMES_READERS, read_rows, read_text
 
 NEWEST_FORMAT = 2
 """Grows when a reader of older records could no longer read newer ones."""
