@@ -163,7 +163,7 @@ def test_two_processes_train_as_one_and_resume_when_one_was_killed(dies, tmp_pat
     with both(tmp_path, dies=dies, at=3) as processes:
         killed, left = processes[dies], processes[1 - dies]
         killed.wait(timeout=300)
-        _, err = left.communicate(timeout=HEARTBEAT + 20)  # it must not hang
+        _, err = left.communicate(timeout=300)  # it must not hang
     assert killed.returncode == -signal.SIGKILL
     assert left.returncode != 0
     assert "another task died" in err or "Connection closed by peer" in err, err
