@@ -79,8 +79,8 @@ def zoo() -> str:
     silent = "neither is" if wrong == (0, 0) else f"{wrong[0]} and {wrong[1]} are"
     return (
         f"How sure is that? Of {found['leaves']:,} parameter arrays of {found['models']} public "
-        f"models and idioms, tracing gets {found['trace right']:,} right and leaves "
-        f"{found['trace left alone wrongly']} alone that it should not; names get "
+        f"models and idioms, tracing gets {found['trace right']:,} right and wrongly "
+        f"leaves {found['trace left alone wrongly']} alone; names get "
         f"{found['names right']:,} right and guess {found['names guess']:,}; {silent} wrong "
         "without a word.\n"
     )
