@@ -49,7 +49,7 @@ def updates(target: str, gradients: str) -> str:
         for row in read(target)["rows"]
         if row["gradients"] == gradients and "devices" not in row and row["tree"] != SMALLEST
     ]
-    header = ["", "place of GC", "needed", "without GC", "GC", "`optax.centralize()`"]
+    header = ["", "place of GC", "needed", "without GC", "GC", "`optax`"]
     header += ["kernels of GC per leaf", "of `optax`", "temporary memory of GC, MiB"]
     lines = [
         [
@@ -93,7 +93,7 @@ def _sent(row: dict) -> str:
 def decoder(*targets: str) -> str:
     """The update of the decoder."""
     header = ["target", "devices", "place of GC", "sent without GC", "sent with GC"]
-    header += ["needed", "without GC", "GC", "`optax.centralize()`", "temporary memory of GC, MiB"]
+    header += ["needed", "without GC", "GC", "`optax`", "temporary memory of GC, MiB"]
     lines = []
     for target in targets:
         rows = [
@@ -136,7 +136,7 @@ def steps(*targets: str) -> str:
 
 def misses(*targets: str) -> str:
     """Where GC moves 2 % more than is needed, 1 % more than `optax`, or has more kernels."""
-    header = ["target", "", "gradients", "place of GC", "needed", "GC", "`optax.centralize()`"]
+    header = ["target", "", "gradients", "place of GC", "needed", "GC", "`optax`"]
     header += ["kernels of GC per leaf"]
     lines = []
     for target in targets:

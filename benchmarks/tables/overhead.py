@@ -40,7 +40,7 @@ def measured(threads: str) -> str:
 
 def processor_times(threads: str) -> str:
     """Ratios of processor time, and temporary memory."""
-    header = ["", "place of GC", "without GC, ms", "GC", "`optax.centralize()`"]
+    header = ["", "place of GC", "without GC, ms", "GC", "`optax`"]
     header += ["scheduled for memory: without GC", "GC", "temporary memory of GC, MiB", "scheduled"]
     lines = []
     for row in _updates_on_cpu(threads):
@@ -105,7 +105,7 @@ def torch_times(threads: str) -> str:
 
 def compile_times(threads: str) -> str:
     """Seconds to compile an update step."""
-    header = ["", "place of GC", "leaves", "without GC, s", "GC", "`optax.centralize()`"]
+    header = ["", "place of GC", "leaves", "without GC, s", "GC", "`optax`"]
     lines = [
         [
             *(row["tree"], f"`{row['chain']}`", f"{row['leaves']:,}"),
