@@ -156,14 +156,16 @@ def test_column_means_of_4_3_5_0_are_subtracted_from_the_columns(centralized):
 
 @given(data=st.data(), batch=st.integers(1, 4), shape=strategies.shapes(2, 2, min_size=2))
 @settings(max_examples=6)
-def test_for_a_dense_layer_it_equals_the_gradient_from_feature_centred_inputs(data, batch, shape):
+def test_for_a_dense_layer_it_equals_the_gradient_from_feature_centered_inputs(data, batch, shape):
     inputs = data.draw(strategies.arrays((batch, shape[0])))
     deltas = data.draw(strategies.arrays((batch, shape[1])))
     weights = data.draw(strategies.arrays(shape))
     # The loss whose gradient with respect to the layer's output is `deltas`.
     grads = jax.grad(lambda w: jnp.sum(deltas * (inputs @ w)))(weights)
-    centred = inputs - inputs.mean(1, keepdims=True)
-    chex.assert_trees_all_close(eager(FanIn((0,)), grads), centred.T @ deltas, rtol=1e-4, atol=1e-2)
+    centered = inputs - inputs.mean(1, keepdims=True)
+    chex.assert_trees_all_close(
+        eager(FanIn((0,)), grads), centered.T @ deltas, rtol=1e-4, atol=1e-2
+    )
 
 
 def run(optimizer, grad, params, steps) -> Any:

@@ -8,7 +8,7 @@ logits `(batch, classes)`; a GPT maps tokens `(batch, length)` to the logits of 
 `dtype=jnp.bfloat16` has them compute in that dtype. Parameters, statistics and logits stay float32.
 
 A new network is in train mode, and `network.eval()` and `network.train()` switch. In train mode,
-batch normalisation goes by the batch and updates its running statistics, and dropout drops: VGG and
+batch normalization goes by the batch and updates its running statistics, and dropout drops: VGG and
 ViT, and a GPT with dropout, are then called with a source of keys,
 `network(images, rngs=nnx.Rngs(dropout=0))`. The networks hold no keys themselves: their state is
 `nnx.Param` and `nnx.BatchStat`, and nothing else.

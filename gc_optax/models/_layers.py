@@ -1,4 +1,4 @@
-"""What the example networks share: convolutions with batch normalisation, and the dtypes.
+"""What the example networks share: convolutions with batch normalization, and the dtypes.
 
 Every network takes a `dtype` for its computation. Parameters, the statistics of norms and the last
 dense layer are float32 whatever it is, so logits are too.
@@ -44,7 +44,7 @@ def convolution(
 
 
 class BatchNorm(nnx.BatchNorm):
-    """Normalises in float32 and gives back the dtype of its input (arXiv 1502.03167)."""
+    """Normalizes in float32 and gives back the dtype of its input (arXiv 1502.03167)."""
 
     def __init__(self, channels: int, *, rngs: nnx.Rngs):
         # 0.9 of the old statistics and 0.1 of the batch's, which PyTorch calls a momentum of 0.1.
@@ -55,7 +55,7 @@ class BatchNorm(nnx.BatchNorm):
 
 
 class ConvNorm(nnx.Module):
-    """A convolution and the batch normalisation of what it gives."""
+    """A convolution and the batch normalization of what it gives."""
 
     def __init__(self, in_channels: int, channels: int, size: int, *, rngs: nnx.Rngs, **options):
         # The norm has a bias of its own, which would make the convolution's redundant.

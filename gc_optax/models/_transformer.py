@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 
 
 class Block(nnx.Module):
-    """Attention, then two dense layers, each normalised before and added to its input.
+    """Attention, then two dense layers, each normalized before and added to its input.
 
     The residual stream has the dtype of the computation; the norms compute in float32.
     Vaswani et al., arXiv 1706.03762, with the norms where arXiv 2002.04745 wants them.

@@ -1,4 +1,4 @@
-"""A small convolutional network with group normalisation."""
+"""A small convolutional network with group normalization."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from gc_optax.models._layers import computation_dtype, mean_pool
 
 
 class CNN(nnx.Module):
-    """Two 3x3 convolutions, each normalised, rectified and pooled by 2; two dense layers.
+    """Two 3x3 convolutions, each normalized, rectified and pooled by 2; two dense layers.
 
     Args:
         input_shape: The shape of one image, `(height, width, channels)`; 4 x 4 pixels or more.

@@ -1,4 +1,4 @@
-"""A multi-layer perceptron: two hidden layers, no normalisation."""
+"""A multi-layer perceptron: two hidden layers, no normalization."""
 
 import math
 from collections.abc import Sequence

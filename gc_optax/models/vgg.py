@@ -1,4 +1,4 @@
-"""A plain deep convolutional network with batch normalisation, for small images."""
+"""A plain deep convolutional network with batch normalization, for small images."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from gc_optax.models._layers import HE_NORMAL, ConvNorm, computation_dtype, glob
 class VGG(nnx.Module):
     """3x3 convolutions, with max pooling between stages, and three dense layers with dropout.
 
-    By default VGG-11, configuration A of the paper, with batch normalisation and as it is usual for
+    By default VGG-11, configuration A of the paper, with batch normalization and as it is usual for
     CIFAR: 32 x 32 pixels are pooled to a single one, so that 512 features enter the dense layers.
     Of larger images the mean over what pixels are left enters them, and smaller ones are not pooled
     further once they are a single pixel. Simonyan and Zisserman, arXiv 1409.1556.

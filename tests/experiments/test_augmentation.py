@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from gc_optax.experiments.data import load
-from gc_optax.experiments.training.augmentation import crop_and_flip, standardise
+from gc_optax.experiments.training.augmentation import crop_and_flip, standardize
 
 KEY = jax.random.key(0)
 
@@ -83,17 +83,17 @@ def test_shape_and_type_are_kept(dtype, shape):
     assert (output.shape, output.dtype) == (shape, dtype)
 
 
-def test_standardised_training_images_have_mean_0_and_deviation_1():
-    train, _, _, mean, deviation = load("digits")
+def test_standardized_training_images_have_mean_0_and_deviation_1():
+    train, _, _, mean, std = load("digits")
     assert mean is not None
-    assert deviation is not None
-    output = standardise(jnp.asarray(train.inputs), jnp.asarray(mean), jnp.asarray(deviation))
+    assert std is not None
+    output = standardize(jnp.asarray(train.inputs), jnp.asarray(mean), jnp.asarray(std))
     assert output.dtype == jnp.float32
     assert output.mean() == pytest.approx(0, abs=1e-5)
     assert output.std() == pytest.approx(1, abs=1e-5)
 
 
-def test_each_channel_is_standardised_by_its_own_moments():
+def test_each_channel_is_standardized_by_its_own_moments():
     images = jnp.array([[3, 20], [1, 40]], jnp.uint8).reshape(2, 1, 1, 2)
-    output = standardise(images, jnp.array([1.0, 20.0]), jnp.array([1.0, 10.0]))
+    output = standardize(images, jnp.array([1.0, 20.0]), jnp.array([1.0, 10.0]))
     assert output.ravel().tolist() == [2.0, 0.0, 0.0, 2.0]

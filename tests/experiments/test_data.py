@@ -82,8 +82,8 @@ def check_cifar100(dataset):
 
 def moments_of(dataset):
     assert dataset.mean is not None
-    assert dataset.deviation is not None
-    return dataset.mean, dataset.deviation
+    assert dataset.std is not None
+    return dataset.mean, dataset.std
 
 
 def refused(match, name="cifar100", data_dir=None, train_examples=None, validation_examples=None):
@@ -101,7 +101,7 @@ def refused(match, name="cifar100", data_dir=None, train_examples=None, validati
 
 
 def test_digits_are_split_into_a_thousand_to_train_and_the_rest_to_test():
-    train, test, classes, mean, deviation = load("digits")
+    train, test, classes, mean, std = load("digits")
     assert train.inputs.shape == (1000, 8, 8, 1)
     assert test.inputs.shape == (797, 8, 8, 1)
     assert train.inputs.dtype == np.uint8
@@ -109,7 +109,7 @@ def test_digits_are_split_into_a_thousand_to_train_and_the_rest_to_test():
     assert train.labels.dtype == np.int32
     assert set(train.labels) == set(test.labels) == set(range(classes))
     assert mean == pytest.approx(train.inputs.mean(dtype=np.float64))
-    assert deviation == pytest.approx(train.inputs.std(dtype=np.float64))
+    assert std == pytest.approx(train.inputs.std(dtype=np.float64))
 
 
 def test_digits_take_no_folder_and_ignore_one_for_all_data_sets(monkeypatch, tmp_path):
@@ -138,9 +138,9 @@ def test_what_is_held_out_is_tested_on_and_not_trained_on_and_the_test_set_is_no
     assert sorted(rows(part.train) + rows(part.test)) == sorted(rows(whole.train))
     train = iter(rows(whole.train))
     assert all(row in train for row in rows(part.train))  # in the order in which they were
-    mean, deviation = moments_of(part)
+    mean, std = moments_of(part)
     assert mean == pytest.approx(part.train.inputs.mean(dtype=np.float64))
-    assert deviation == pytest.approx(part.train.inputs.std(dtype=np.float64))
+    assert std == pytest.approx(part.train.inputs.std(dtype=np.float64))
     assert part.classes == 10
 
 
@@ -172,7 +172,7 @@ def test_more_cannot_be_held_out_than_leaves_something_to_train_on(text_file):
 def test_windows_of_text_can_be_held_out(text_file):
     whole, part = load("shakespeare", text_file), load("shakespeare", text_file, None, 8)
     assert (len(part.train.labels), len(part.test.labels)) == (20, 8)
-    assert part.mean is part.deviation is None
+    assert part.mean is part.std is None
     rows = [row.tobytes() for row in (*part.train.inputs, *part.test.inputs)]
     assert sorted(rows) == sorted(row.tobytes() for row in whole.train.inputs)
     np.testing.assert_array_equal(part.test.inputs[:, 1:], part.test.labels[:, :-1])
@@ -276,19 +276,19 @@ def test_a_limit_beyond_the_training_set_or_below_one_is_refused(cifar100):
 
 def test_moments_are_those_of_the_training_pixels_of_each_channel(cifar100):
     pixels = np.concatenate(TRAIN).astype(np.float64)
-    mean, deviation = moments_of(load("cifar100", cifar100))
-    assert mean.dtype == deviation.dtype == np.float32
+    mean, std = moments_of(load("cifar100", cifar100))
+    assert mean.dtype == std.dtype == np.float32
     np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)), rtol=1e-6)
-    np.testing.assert_allclose(deviation, pixels.std((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(std, pixels.std((0, 1, 2)), rtol=1e-6)
 
 
 def test_a_constant_channel_has_the_deviation_1(cifar100):
     pixels = pixels_of(3)
     pixels[..., 1] = 77
     pq.write_table(table(pixels, [0, 1, 2]), cifar100 / FIRST)
-    mean, deviation = moments_of(load("cifar100", cifar100, 3))
-    assert (mean[1], deviation[1]) == (77, 1)
-    assert (deviation[[0, 2]] > 70).all()
+    mean, std = moments_of(load("cifar100", cifar100, 3))
+    assert (mean[1], std[1]) == (77, 1)
+    assert (std[[0, 2]] > 70).all()
 
 
 # Folders and files that are not what they should be
@@ -355,7 +355,7 @@ def test_a_file_or_folder_that_may_not_be_read_is_named(cifar100):
         cifar100.chmod(0o700)
 
 
-def grey(pixels):
+def gray(pixels):
     return png(pixels[..., :1])
 
 
@@ -429,8 +429,8 @@ BAD_TABLES = {
         "Row 2 of FILE has an image of 33 x 31 pixels in mode RGB: cifar100 has 32 x 32 pixels in "
         "mode RGB",
     ),
-    "a grey image": (
-        table([TRAIN[1][0], grey(TRAIN[1][1])], [1, 7]),
+    "a gray image": (
+        table([TRAIN[1][0], gray(TRAIN[1][1])], [1, 7]),
         "Row 1 of FILE has an image of 32 x 32 pixels in mode L: cifar100 has 32 x 32 pixels in "
         "mode RGB",
     ),
@@ -533,10 +533,10 @@ def text_file(tmp_path):
 
 def test_text_is_cut_into_windows_whose_labels_are_the_next_characters(text_file):
     text = text_of(2000)
-    train, test, classes, mean, deviation = load("shakespeare", text_file)
+    train, test, classes, mean, std = load("shakespeare", text_file)
     characters = sorted(set(text))
     assert classes == len(characters) == 6
-    assert mean is deviation is None
+    assert mean is std is None
     for split, part in ((train, text[:1800]), (test, text[1800:])):
         number = (len(part) - 1) // CONTEXT
         assert split.inputs.shape == split.labels.shape == (number, CONTEXT)
@@ -623,19 +623,19 @@ def real_data():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "numbers", "mean", "deviation"),
+    ("name", "numbers", "mean", "std"),
     [
         ("cifar100", (50_000, 10_000), (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
         ("fashion_mnist", (60_000, 10_000), (0.2860,), (0.3530,)),
     ],
 )
-def test_the_real_images_have_the_published_numbers(name, numbers, mean, deviation, real_data):
+def test_the_real_images_have_the_published_numbers(name, numbers, mean, std, real_data):
     source, dataset = SOURCES[name], load(name, real_data(name))
     for split, number in zip((dataset.train, dataset.test), numbers, strict=True):
         assert split.inputs.shape == (number, *source.shape)
         assert (np.bincount(split.labels) == number // source.classes).all()
         assert len(np.bincount(split.labels)) == source.classes
-    for found, published in zip(moments_of(dataset), (mean, deviation), strict=True):
+    for found, published in zip(moments_of(dataset), (mean, std), strict=True):
         np.testing.assert_allclose(found / 255, published, atol=1e-4)
 
 

@@ -25,15 +25,15 @@ class Dataset(NamedTuple):
     """What a network is trained on and what it is tested on.
 
     `test` is the data set's own, or training examples that `held_out` put aside.
-    `mean` and `deviation` are those of each channel over the training pixels, float32
-    `(channels,)`; text has none.
+    `mean` and `std`, the standard deviation, are those of each channel over the training pixels,
+    float32 `(channels,)`; text has none.
     """
 
     train: Split
     test: Split
     classes: int
     mean: np.ndarray | None
-    deviation: np.ndarray | None
+    std: np.ndarray | None
 
     @property
     def is_text(self) -> bool:
@@ -72,8 +72,8 @@ def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     total, squares = total.sum(axes), squares.sum(axes)
     number = images.size // shape[-1]
     mean = total / number
-    deviation = np.sqrt(np.maximum(squares / number - mean * mean, 0))
-    return mean.astype(np.float32), np.where(deviation == 0, 1, deviation).astype(np.float32)
+    std = np.sqrt(np.maximum(squares / number - mean * mean, 0))
+    return mean.astype(np.float32), np.where(std == 0, 1, std).astype(np.float32)
 
 
 def held_out(dataset: Dataset, number: int, name: str, what: str) -> Dataset:

@@ -8,7 +8,7 @@ def crop_and_flip(key: jax.Array, images: jax.Array, padding: int = 4) -> jax.Ar
     """Random crops of the images padded with zeros, half of them mirrored left to right.
 
     Each image is padded by `padding` pixels on all sides, and cropped back to its size at an
-    offset of its own. The paper does this to the pixels, before they are standardised.
+    offset of its own. The paper does this to the pixels, before they are standardized.
 
     Args:
         key: A random key; the same key gives the same crops.
@@ -36,13 +36,13 @@ def crop_and_flip(key: jax.Array, images: jax.Array, padding: int = 4) -> jax.Ar
     return jax.vmap(crop)(padded, offsets, flips)
 
 
-def standardise(images: jax.Array, mean: jax.Array, deviation: jax.Array) -> jax.Array:
-    """`(images - mean) / deviation` in float32; `mean` and `deviation` have one entry per channel.
+def standardize(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
+    """`(images - mean) / std` in float32; `mean` and `std` have one entry per channel.
 
     Args:
         images: `(..., channels)`, of any type.
         mean: `(channels,)`, in float32.
-        deviation: `(channels,)`, in float32.
+        std: `(channels,)`, in float32.
     """
     centered = images.astype(jnp.float32) - jnp.broadcast_to(mean, images.shape)
-    return centered / jnp.broadcast_to(deviation, images.shape)
+    return centered / jnp.broadcast_to(std, images.shape)

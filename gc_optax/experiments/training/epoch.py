@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from gc_optax.experiments.data import Dataset
-from gc_optax.experiments.training.augmentation import crop_and_flip, standardise
+from gc_optax.experiments.training.augmentation import crop_and_flip, standardize
 from gc_optax.experiments.training.network import Network, Params, Statistics
 
 AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array] | None] = {
@@ -119,10 +119,10 @@ def evaluation_function(
 
 
 def network_inputs(inputs: jax.Array, dataset: Dataset) -> jax.Array:
-    """Pixels are standardised with the training set's moments; tokens are left as they are."""
-    if dataset.mean is None or dataset.deviation is None:
+    """Pixels are standardized with the training set's moments; tokens are left as they are."""
+    if dataset.mean is None or dataset.std is None:
         return inputs
-    return standardise(inputs, jnp.asarray(dataset.mean), jnp.asarray(dataset.deviation))
+    return standardize(inputs, jnp.asarray(dataset.mean), jnp.asarray(dataset.std))
 
 
 def losses_and_correct(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -12,7 +12,7 @@ from gc_optax.models import MODELS
 from gc_optax.models._patches import convolve_by_patches
 
 Params = Any
-Statistics = Any  # of batch normalisation; empty where there is none
+Statistics = Any  # of batch normalization; empty where there is none
 
 DTYPES = ("float32", "bfloat16")
 
@@ -22,7 +22,7 @@ class Network(NamedTuple):
 
     Attributes:
         init: `key -> params, statistics`.
-        train: `params, statistics, inputs, key -> logits, statistics`: batches are normalised by
+        train: `params, statistics, inputs, key -> logits, statistics`: batches are normalized by
             themselves, and what is dropped depends on `key`.
         evaluate: `params, statistics, inputs -> logits`.
     """
