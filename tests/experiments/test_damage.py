@@ -187,9 +187,12 @@ def test_flipped_bits_anywhere_change_no_number(model, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
-def test_a_run_killed_at_20_random_moments_ends_with_the_numbers_of_the_whole(tmp_path):
-    options = "--model mlp --arms none gc --seeds 2 --epochs 300 --checkpoint-every 7 --output"
+def test_a_run_killed_at_20_random_moments_ends_with_the_numbers_of_the_whole(
+    tmp_path, monkeypatch
+):
+    options = "--model mlp --arms none gc --seeds 2 --epochs 100 --checkpoint-every 7 --output"
     command = [sys.executable, "-m", "gc_optax.experiments", "compare"]
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
     whole, run = tmp_path / "whole", tmp_path / "run"
     begin = time.monotonic()
     subprocess.run([*command, *options.split(), str(whole)], check=True, capture_output=True)
