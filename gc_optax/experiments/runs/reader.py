@@ -8,7 +8,7 @@ from typing import Any
 
 from gc_optax.experiments.errors import CannotReadError
 from gc_optax.experiments.runs.csv_files import METRICS_READERS, TIMES_READERS, read_rows, read_text
-from gc_optax.experiments.runs.folder import METRICS, RECORD, TIMES
+from gc_optax.experiments.runs.folder import METRICS, RECORD, TIMES, RunFolder
 from gc_optax.experiments.runs.measurements import (
     Cell,
     Design,
@@ -81,12 +81,7 @@ def read_run(path: Path) -> Run:
     Raises:
         CannotReadError: The folder does not hold a run, or one that cannot be made sense of.
     """
-    try:
-        there = path.is_dir()
-    except OSError as error:
-        raise CannotReadError(f"{path} could not be read: {error.strerror}.") from None
-    if not there:
-        raise CannotReadError(f"{path} is not a folder.")
+    RunFolder.open(path)
     record = read_record(path)
     measurements = read_measurements(path, Design.of(record["config"]))
     if not measurements.metrics:
