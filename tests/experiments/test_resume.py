@@ -376,7 +376,7 @@ def test_kill_9_and_resume_give_the_numbers_of_a_run_that_was_left_alone(
     command += options.split()
     whole = [*command, "--output", str(tmp_path / "whole")]
     subprocess.run(whole, check=True, capture_output=True, env=environment)
-    run, kills = tmp_path / "run", 0
+    run = tmp_path / "run"
     for kill in range(3):
         resumed = ["--resume", str(run)] if kill else ["--output", str(run)]
         started = command[:4] + resumed if kill else [*command, *resumed]
@@ -397,9 +397,8 @@ def test_kill_9_and_resume_give_the_numbers_of_a_run_that_was_left_alone(
         _, err = process.communicate()
         # A fast machine may have been done before.
         assert process.returncode in (-signal.SIGKILL, 0), err
-        kills += process.returncode == -signal.SIGKILL
     last = [*command[:4], "--resume", str(run)]
     subprocess.run(last, check=True, capture_output=True, env=environment)
     assert metrics_of(run) == metrics_of(tmp_path / "whole")
     assert record_of(run)["complete"] is True
-    assert len(record_of(run)["resumed"]) == kills
+    assert len(record_of(run)["resumed"]) == 3
