@@ -5,7 +5,7 @@ this package and its arguments.
 """
 
 from .compiled import SMALLEST, STEP, decoder, formulations, misses, steps, updates, versions
-from .others import precision, speed, zoo, zoo_misses
+from .others import implementations, precision, speed, zoo, zoo_misses
 from .overhead import (
     compile_times,
     cost,
@@ -25,6 +25,7 @@ __all__ = [
     "cost_of_resnet50",
     "decoder",
     "formulations",
+    "implementations",
     "measured",
     "misses",
     "precision",

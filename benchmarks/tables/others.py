@@ -1,4 +1,4 @@
-"""The committed numbers of the zoo, `throughput.py` and `precision.py`."""
+"""The committed numbers of the zoo, `implementations.py`, `throughput.py` and `precision.py`."""
 
 import json
 import math
@@ -39,6 +39,23 @@ def zoo_misses() -> str:
                     axes = ", ".join(map(str, finding["right"]))
                     lines.append([model, f"`{finding['leaf']}`", axes, reason])
     return markdown(["model", "leaf", "axes of its layer", "what tracing says"], lines, 4)
+
+
+def implementations() -> str:
+    """What each implementation makes of the gradient of each kind of layer; bold is wrong."""
+    tried = _numbers("implementations")
+    kinds = list(tried[-1]["outcomes"])
+
+    def cell(outcome: dict | None) -> str:
+        if outcome is None:
+            return ""
+        return outcome["what"] if outcome["right"] else f"**{outcome['what']}**"
+
+    lines = [
+        [each["name"], each["version"], *(cell(each["outcomes"].get(kind)) for kind in kinds)]
+        for each in tried
+    ]
+    return markdown(["", "version", *kinds], lines, 2 + len(kinds))
 
 
 def speed() -> str:
