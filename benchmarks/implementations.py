@@ -52,13 +52,13 @@ FLAX = {
     "depthwise": Leaf((3, 3, 1, 4), (0, 1, 2)),
     "transposed": Leaf((3, 3, 6, 4), (0, 1, 2)),
     "attention": Leaf((6, 2, 3), (0,)),
-    "bias of rank 2 or more": Leaf((2, 3), ()),
+    "bias of rank > 1": Leaf((2, 3), ()),
     "embedding": Leaf((10, 6), ()),
     "one input": Leaf((1, 4), ()),
 }
 EQUINOX = PYTORCH | {
     "transposed": Leaf((4, 6, 3, 3), (1, 2, 3)),
-    "bias of rank 2 or more": Leaf((4, 1, 1), ()),
+    "bias of rank > 1": Leaf((4, 1, 1), ()),
 }
 KERAS = {
     "dense": Leaf((6, 4), (0,)),
@@ -133,7 +133,7 @@ PLACES = {
     "depthwise": ("depthwise", "kernel"),
     "transposed": ("transposed", "kernel"),
     "attention": ("attend", "query", "kernel"),
-    "bias of rank 2 or more": ("attend", "query", "bias"),
+    "bias of rank > 1": ("attend", "query", "bias"),
     "embedding": ("embed", "embedding"),
     "one input": ("one", "kernel"),
 }

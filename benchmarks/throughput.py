@@ -82,7 +82,7 @@ def command(config: Config, dataset: Dataset) -> tuple[Callable[[], float], Trai
     """What the command does: all groups of seeds, one epoch each."""
     trainer = Trainer(config, dataset)
     runs = [iter(trainer.run(ARM, 0.05, seeds)) for seeds in trainer.groups]
-    return lambda: sum(next(run)[1].training_seconds for run in runs), trainer
+    return lambda: sum(next(run)[1].seconds.training for run in runs), trainer
 
 
 def measure(case: str, repetitions: int) -> dict:

@@ -42,20 +42,20 @@ def zoo_misses() -> str:
 
 
 def implementations() -> str:
-    """What each implementation makes of the gradient of each kind of layer; bold is wrong."""
+    """The axes that each implementation averages in each kind of layer; bold is wrong."""
     tried = _numbers("implementations")
     kinds = list(tried[-1]["outcomes"])
 
     def cell(outcome: dict | None) -> str:
         if outcome is None:
             return ""
-        return outcome["what"] if outcome["right"] else f"**{outcome['what']}**"
+        what = re.sub("^(axis|axes) ", "", outcome["what"]).replace("left alone", "none")
+        return what if outcome["right"] else f"**{what}**"
 
     lines = [
-        [each["name"], each["version"], *(cell(each["outcomes"].get(kind)) for kind in kinds)]
-        for each in tried
+        [each["name"], *(cell(each["outcomes"].get(kind)) for kind in kinds)] for each in tried
     ]
-    return markdown(["", "version", *kinds], lines, 2 + len(kinds))
+    return markdown(["", *kinds], lines, 1 + len(kinds))
 
 
 def speed() -> str:
