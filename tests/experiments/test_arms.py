@@ -6,7 +6,7 @@ import optax
 import pytest
 
 import gc_optax
-from gc_optax.experiments.training.optimizers import ARMS, chain, links, written
+from gc_optax.experiments.training.optimizers import chain, links, written
 
 # Optax's own Adam takes the power of a float and an integer.
 pytestmark = pytest.mark.usefixtures("default_promotion")
@@ -16,6 +16,7 @@ SGD = "optax.sgd(learning_rate, momentum=0.9)"
 ADAM = "optax.adam(learning_rate)"
 ADAMW = "optax.adamw(learning_rate, weight_decay=0.01)"
 L2 = "optax.add_decayed_weights(0.01)"
+MUON = "optax.contrib.muon(learning_rate, weight_decay=0.01)"
 RATE = 0.1
 
 # What design and paper say, as code and as written.
@@ -65,6 +66,11 @@ CHAINS = {
         f"{ADAMW}, {GC}",
         lambda: (optax.adamw(RATE, weight_decay=0.01), gc_optax.centralize()),
     ),
+    ("none", "muon", "gradient"): (MUON, lambda: (optax.contrib.muon(RATE, weight_decay=0.01),)),
+    ("gc", "muon", "update"): (
+        f"{MUON}, {GC}",
+        lambda: (optax.contrib.muon(RATE, weight_decay=0.01), gc_optax.centralize()),
+    ),
     ("gcc", "adamw", "gradient"): (
         "gc_optax.centralize(gc_optax.convolutions_only(gc_optax.fan_in_by_name)), " + ADAMW,
         lambda: (
@@ -79,6 +85,7 @@ PRESERVES_THE_MEAN = {
     ("gc", "sgd", "update"),
     ("gc", "adam", "update"),
     ("gc", "adamw", "update"),
+    ("gc", "muon", "update"),
 }
 
 
@@ -145,8 +152,35 @@ def test_a_traced_learning_rate_gives_what_the_number_gives(arm, params):
         assert jnp.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_the_arm_muon_traced_is_muon_on_the_matrices_that_tracing_finds(params):
+    def loss(params, x, images):
+        y = jax.lax.conv_general_dilated(
+            images,
+            params["conv1"]["kernel"],
+            (1, 1),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        return (x @ params["head"]["kernel"]).sum() + (y + params["conv1"]["bias"]).sum()
+
+    fan_in = gc_optax.fan_in_by_trace(loss, params, jnp.ones((2, 6)), jnp.ones((2, 8, 8, 2)))
+    numbers = gc_optax.muon_dimension_numbers(fan_in)
+    made = links("muon-traced", "muon", "gradient", RATE, weight_decay=0.01, fan_in=fan_in)
+    assert written(made) == (
+        "optax.contrib.muon(learning_rate, weight_decay=0.01, "
+        "muon_weight_dimension_numbers=gc_optax.muon_dimension_numbers(fan_in))"
+    )
+    expected = optax.contrib.muon(RATE, weight_decay=0.01, muon_weight_dimension_numbers=numbers)
+    jax.tree.map(_equal, trained(chain(made), params), trained(expected, params))
+    by_default = trained(chain(arm_links("none", "muon", "gradient", RATE)), params)
+    kernels = [after["conv1"]["kernel"] for after in (by_default, trained(chain(made), params))]
+    assert jnp.abs(kernels[0] - kernels[1]).max() > 1e-3  # by default it is left to Adam
+
+
 def test_the_arm_gcc_leaves_dense_layers_alone_and_centralizes_convolutions(params):
     grads = jax.tree.map(jnp.ones_like, params)
-    updates: Any = ARMS["gcc"].make(None).update(grads, optax.EmptyState(), params)[0]
+    updates: Any = chain([links("gcc", "sgd", "gradient", 1.0)[0]]).update(
+        grads, optax.EmptyState(), params
+    )[0]
     assert (updates["head"]["kernel"] == 1).all()
     assert (updates["conv1"]["kernel"] == 0).all()

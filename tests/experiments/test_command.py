@@ -305,7 +305,8 @@ BAD_OPTIONS = {
     "--optimizer adam --momentum 0.5": "gc-optax: --momentum belongs to the optimizer sgd; adam "
     "does not have it.",
     "--arms none none": "gc-optax: --arms has none more than once.",
-    "--arms best": "gc-optax: --arms must be one of none, gc, traced, gcc, optax; got best.",
+    "--arms best": "gc-optax: --arms must be one of none, gc, traced, gcc, optax, muon-traced; "
+    "got best.",
     "--dataset mnist": "gc-optax: --dataset must be one of digits, fashion_mnist, cifar10, "
     "cifar100, shakespeare; got mnist.",
     "--model resnet": f"gc-optax: --model must be one of {', '.join(MODELS)}; got resnet.",
@@ -336,7 +337,7 @@ BAD_OPTIONS = {
     "--devices 3": "gc-optax: --devices must divide --batch-size 64, got 3.",
     "--checkpoint-every -1": "gc-optax: --checkpoint-every must be a whole number of epochs, or 0 "
     "for never, got -1.",
-    "--optimizer lion": "gc-optax: --optimizer must be one of sgd, adam, adamw; got lion.",
+    "--optimizer lion": "gc-optax: --optimizer must be one of sgd, adam, adamw, muon; got lion.",
     "--placement loss": "gc-optax: --placement must be one of gradient, update; got loss.",
     "--speed 3": "gc-optax compare: unrecognized arguments: --speed 3; see gc-optax compare --help",
     "--output": "gc-optax compare: argument --output: expected one argument; see "

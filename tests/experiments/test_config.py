@@ -28,9 +28,9 @@ def test_seeds_are_counted_from_the_first():
     [
         ("dataset", "mnist", "`dataset` must be one of digits, fashion_mnist, cifar10, cifar100, "),
         ("model", "resnet", "`model` must be one of mlp, cnn, resnet8, "),
-        ("optimizer", "lion", "`optimizer` must be one of sgd, adam, adamw; got lion."),
+        ("optimizer", "lion", "`optimizer` must be one of sgd, adam, adamw, muon; got lion."),
         ("placement", "loss", "`placement` must be one of gradient, update; got loss."),
-        ("arms", ("none", "cg"), "`arms` must be one of none, gc, traced, gcc, optax; got cg."),
+        ("arms", ("none", "cg"), "`arms` must be one of none, gc, traced, gcc, optax, "),
         ("arms", ("gc", "gc"), "`arms` has gc more than once."),
         ("arms", (), "`arms` must have at least one value."),
         ("seeds", 0, "`seeds` must be a whole number of at least 1, got 0."),
@@ -63,6 +63,12 @@ def test_a_setting_that_cannot_be_used_is_named_with_what_is_wrong(setting, valu
 def test_momentum_is_refused_for_an_optimizer_without_it():
     with pytest.raises(InvalidSettingError, match="belongs to the optimizer sgd; adam does not"):
         Config(optimizer="adam", momentum=0.9)
+
+
+def test_muon_by_traced_axes_is_refused_for_another_optimizer():
+    assert Config(optimizer="muon", arms=("none", "muon-traced")).weight_decay == 0
+    with pytest.raises(InvalidSettingError, match="belongs to the optimizer muon; got adamw"):
+        Config(optimizer="adamw", arms=("none", "muon-traced"))
 
 
 def test_a_batch_may_be_the_whole_training_set_and_no_more():

@@ -15,6 +15,7 @@ from gc_optax.experiments.training.network import (
     maker,
     traced_fan_in,
 )
+from gc_optax.experiments.training.optimizers import ARMS
 
 
 def network_of(config: Config, dataset: Dataset) -> tuple[Network, Any]:
@@ -28,6 +29,7 @@ def network_of(config: Config, dataset: Dataset) -> tuple[Network, Any]:
             "model", f"{config.model} does not fit {config.dataset}: {error}"
         ) from None
     dtype = dataset.train.inputs.dtype if dataset.is_text else jnp.float32
-    fan_in = traced_fan_in(network, shape, dtype) if "traced" in config.arms else None
+    traced = any(ARMS[arm].traced for arm in config.arms)
+    fan_in = traced_fan_in(network, shape, dtype) if traced else None
     on_cpu = jax.default_backend() == "cpu"
     return (functional(as_patches(make)) if on_cpu else network), fan_in

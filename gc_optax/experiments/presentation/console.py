@@ -40,7 +40,8 @@ def arms(config: Config) -> RenderableType:
     for arm in config.arms:
         table.add_row(Text(arm, style="bold"), config.chain_code(arm))
         if arm != BASELINE:
-            table.add_row("", Text(f"centralizes {ARMS[arm].meaning}", style="dim"))
+            verb = "centralizes " if ARMS[arm].make else ""
+            table.add_row("", Text(f"{verb}{ARMS[arm].meaning}", style="dim"))
     return table
 
 

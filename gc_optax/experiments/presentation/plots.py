@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from gc_optax.experiments.runs import analysis, statistics
 from gc_optax.experiments.runs.measurements import Cell, Measurements
-from gc_optax.experiments.training.optimizers import BASELINE
+from gc_optax.experiments.training.optimizers import BASELINE, MATRICES
 
 WIDTH = 9.2  # inches
 RESOLUTION = 150  # dots per inch
@@ -27,6 +27,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "traced": {"color": "#CC79A7", "linestyle": "-", "marker": "v"},
     "gcc": {"color": "#009E73", "linestyle": "-.", "marker": "^"},
     "optax": {"color": "#D55E00", "linestyle": ":", "marker": "D"},
+    MATRICES: {"color": "#E69F00", "linestyle": "-.", "marker": "P"},
 }
 
 _OPEN = {"markersize": 10, "markerfacecolor": "none", "markeredgewidth": 1.6}

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from gc_optax.experiments.data import SOURCES
 from gc_optax.experiments.errors import InvalidSettingError
+from gc_optax.experiments.training.optimizers import MATRICES
 from gc_optax.models import MODELS
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ def check_combination(config: "Config"):
     if config.momentum is not None and config.optimizer != "sgd":
         raise InvalidSettingError(
             "momentum", f"belongs to the optimizer sgd; {config.optimizer} does not have it."
+        )
+    if MATRICES in config.arms and config.optimizer != "muon":
+        raise InvalidSettingError(
+            "arms", f"{MATRICES} belongs to the optimizer muon; got {config.optimizer}."
         )
     if (config.decay_epochs is not None) != (config.schedule == "step"):
         raise InvalidSettingError(

@@ -27,10 +27,11 @@ from gc_optax.experiments.training.optimizers import (
 from gc_optax.models import MODELS
 
 # The paper trains with SGD at 0.1 for batches of 128, so this is its rate for batches of 64.
-# The rates of Adam and AdamW are the paper's and Adam's own.
-LEARNING_RATES = {"sgd": 0.05, "adam": 1e-3, "adamw": 1e-3}
-# What PyTorch's AdamW does where nothing is said.
-WEIGHT_DECAYS = {"sgd": 0.0, "adam": 0.0, "adamw": 1e-2}
+# The rates of Adam and AdamW are the paper's and Adam's own. Muon's is between Adam's and the 0.02
+# of its source, since it is also that of Adam, to which Muon leaves what is not a matrix.
+LEARNING_RATES = {"sgd": 0.05, "adam": 1e-3, "adamw": 1e-3, "muon": 5e-3}
+# What PyTorch's AdamW does where nothing is said, and Optax's Muon.
+WEIGHT_DECAYS = {"sgd": 0.0, "adam": 0.0, "adamw": 1e-2, "muon": 0.0}
 MOMENTUM = 0.9
 LARGEST_SEED = 2**31 - 1
 DEFAULT_MODELS = {"images": "cnn", "text": "gpt"}
@@ -117,8 +118,8 @@ class Config:
     weight_decay: float | None = setting(
         None,
         _HOW,
-        "sgd and adam: an L2 penalty, added to the gradient before it is centralized; adamw: "
-        "decoupled",
+        "sgd and adam: an L2 penalty, added to the gradient before it is centralized; adamw and "
+        "muon: decoupled",
         metavar="W",
         parse=float,
         instead=_each(WEIGHT_DECAYS),

@@ -37,7 +37,7 @@ def _evidence() -> dict[str, dict[str, Any]]:
         "dataset": "shakespeare",
         "model": "gpt",
         "arms": ("none", "gc", "traced"),
-        "epochs": 30,
+        "epochs": 12,
         "schedule": "one-cycle",
         "optimizer": "adamw",
         "learning_rate": (2e-3,),
@@ -46,6 +46,25 @@ def _evidence() -> dict[str, dict[str, Any]]:
         "seeds": 3,
         "seeds_at_once": 1,
     }
+    patches = {
+        "dataset": "fashion_mnist",
+        "model": "vit",
+        "train_examples": 10_000,
+        "epochs": 10,
+        "schedule": "one-cycle",
+        "batch_size": 128,
+        "seeds": 3,
+        "seeds_at_once": 1,
+    }
+    # No centralization: what the traced axes are worth to Muon.
+    muon = {
+        "optimizer": "muon",
+        "arms": ("none", "muon-traced"),
+        "learning_rate": (5e-3,),
+        "weight_decay": 1e-2,
+    }
+    muon_rates = {"learning_rate": (2e-3, 5e-3, 1e-2, 2e-2)}
+    held_out_text = {"validation_examples": 1500}
     return {
         "resnet8-rates": {**images, **sgd, **choice, "learning_rate": (0.05, 0.1, 0.2, 0.4)},
         "resnet8-30": {**images, **sgd, "arms": ("none", "gc", "optax"), "seeds": 5},
@@ -61,10 +80,14 @@ def _evidence() -> dict[str, dict[str, Any]]:
         "shakespeare-rates": {
             **text,
             **choice,
+            **held_out_text,
             "learning_rate": (1e-3, 2e-3, 4e-3, 8e-3),
-            "validation_examples": 1500,
         },
-        "shakespeare-30": text,
+        "shakespeare-12": text,
+        "shakespeare-muon-rates": {**text, **muon, **choice, **held_out_text, **muon_rates},
+        "shakespeare-muon": {**text, **muon},
+        "vit-muon-rates": {**patches, **muon, **choice, **muon_rates, "validation_examples": 2000},
+        "vit-muon": {**patches, **muon},
     }
 
 

@@ -2,7 +2,7 @@
 
 Where GC stands is the paper's: `placement="gradient"` gives SGD_GC, Adam_GC and AdamW_GC, and
 `placement="update"` Adam_GC2 and AdamW_GC2. Weight decay is an L2 penalty before GC for SGD and
-Adam, and decoupled for AdamW.
+Adam, and decoupled for AdamW and Muon.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,14 @@ FanInTree = Any
 class Arm(NamedTuple):
     """One way to centralize: how it is written, what it does, and how to make it.
 
-    `make` gets the tree of `fan_in_by_trace`, which only some arms look at.
+    `make` gets the tree of `fan_in_by_trace`, which only the arms that are `traced` look at; it is
+    None for the arms without centralization.
     """
 
     code: str
     meaning: str
-    make: Callable[[FanInTree], optax.GradientTransformation]
+    make: Callable[[FanInTree], optax.GradientTransformation] | None
+    traced: bool = False
 
 
 class Link(NamedTuple):
@@ -35,9 +37,10 @@ class Link(NamedTuple):
 
 
 BASELINE = "none"
+MATRICES = "muon-traced"
 
 ARMS = {
-    BASELINE: Arm("", "no centralization", lambda _: optax.identity()),
+    BASELINE: Arm("", "no centralization", None),
     "gc": Arm(
         "gc_optax.centralize()",
         "over the fan-in of each layer, by the names of the parameters",
@@ -47,6 +50,7 @@ ARMS = {
         "gc_optax.centralize(fan_in)",
         "over the fan-in of each layer, read from the computation by fan_in_by_trace",
         lambda fan_in: gc_optax.centralize(fan_in),
+        traced=True,
     ),
     "gcc": Arm(
         "gc_optax.centralize(gc_optax.convolutions_only(gc_optax.fan_in_by_name))",
@@ -58,8 +62,15 @@ ARMS = {
         "over axes 1 and up of each array, whatever the layer",
         lambda _: optax.centralize(),
     ),
+    MATRICES: Arm(
+        "",
+        "no centralization; muon takes for matrices what fan_in_by_trace finds",
+        None,
+        traced=True,
+    ),
 }
-OPTIMIZERS = ("sgd", "adam", "adamw")
+OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
+DECOUPLED = ("adamw", "muon")
 PLACEMENTS = ("gradient", "update")
 
 SCHEDULES = ("constant", "step", "one-cycle")
@@ -106,13 +117,16 @@ def links(
 ) -> list[Link]:
     """The links of the chain of `arm`, in order.
 
-    `learning_rate` may be traced; `fan_in` is the traced tree, for the arm that needs it.
+    `learning_rate` may be traced; `fan_in` is the traced tree, for the arms that need it.
     """
-    chain = [_optimizer(optimizer, learning_rate, momentum, weight_decay)]
-    if arm != BASELINE:
-        link = Link(ARMS[arm].code, ARMS[arm].make(fan_in))
+    if arm == MATRICES:
+        chain = [_muon_of_matrices(learning_rate, weight_decay, fan_in)]
+    else:
+        chain = [_optimizer(optimizer, learning_rate, momentum, weight_decay)]
+    if (make := ARMS[arm].make) is not None:
+        link = Link(ARMS[arm].code, make(fan_in))
         chain = [link, *chain] if placement == "gradient" else [*chain, link]
-    if weight_decay and optimizer != "adamw":
+    if weight_decay and optimizer not in DECOUPLED:
         code = f"optax.add_decayed_weights({weight_decay})"
         chain.insert(0, Link(code, optax.add_decayed_weights(weight_decay)))
     return chain
@@ -144,4 +158,23 @@ def _optimizer(
         decay = weight_decay or 0.0
         code = f"optax.adamw(learning_rate, weight_decay={decay})"
         return Link(code, optax.adamw(learning_rate, weight_decay=decay))
+    if name == "muon":
+        decay = weight_decay or 0.0
+        code = f"optax.contrib.muon(learning_rate, weight_decay={decay})"
+        return Link(code, optax.contrib.muon(learning_rate, weight_decay=decay))
     raise ValueError(f"`name` must be one of {', '.join(OPTIMIZERS)}, got {name!r}.")
+
+
+def _muon_of_matrices(
+    learning_rate: optax.ScalarOrSchedule, weight_decay: float | None, fan_in: FanInTree
+) -> Link:
+    decay = weight_decay or 0.0
+    numbers = "muon_weight_dimension_numbers=gc_optax.muon_dimension_numbers(fan_in)"
+    return Link(
+        f"optax.contrib.muon(learning_rate, weight_decay={decay}, {numbers})",
+        optax.contrib.muon(
+            learning_rate,
+            weight_decay=decay,
+            muon_weight_dimension_numbers=gc_optax.muon_dimension_numbers(fan_in),
+        ),
+    )
