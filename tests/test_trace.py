@@ -237,6 +237,16 @@ def test_conflicting_uses_warn_once_and_name_leaf_and_places():
     assert fan_in["tied"].reason.startswith("conflicting uses: axes (0,) at encoder")
 
 
+@pytest.mark.parametrize(
+    "file", ["/tmp/ipykernel_1042/1652744489.py", "<ipython-input-3-5e6e1f>", "<ipython-input-3>"]
+)
+def test_a_place_in_a_notebook_is_named_a_cell(file):
+    names = {}
+    exec(compile("def both(w, x):\n    return x @ w + x @ w.T", file, "exec"), names)
+    with pytest.warns(UserWarning, match=r"axes \(0,\) at notebook cell:2:\d+"):
+        gc_optax.fan_in_by_trace(names["both"], f32(4, 4), f32(4, 4))
+
+
 def test_axis_contracted_in_part_is_a_conflict():
     def fn(w, x):
         return jnp.einsum("nij,ikjo->nko", x, w.reshape(2, 3, 2, 5))

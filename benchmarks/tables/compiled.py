@@ -49,8 +49,8 @@ def updates(target: str, gradients: str) -> str:
         for row in read(target)["rows"]
         if row["gradients"] == gradients and "devices" not in row and row["tree"] != SMALLEST
     ]
-    header = ["", "place of GC", "needed", "without GC", "GC", "`optax`"]
-    header += ["kernels of GC per leaf", "of `optax`", "temporary memory of GC, MiB"]
+    header = ["parameters of", "place of GC", "needed", "without GC", "GC", "`optax`"]
+    header += ["kernels per leaf: GC", "kernels: `optax`", "temporary memory of GC, MiB"]
     lines = [
         [
             *(tree, f"`{place}`", arrays(found["gc"], "needed")),
@@ -66,7 +66,7 @@ def updates(target: str, gradients: str) -> str:
 def formulations(*targets: str) -> str:
     """GC as it is written, and as one would write it."""
     header = ["target", "gradients", "place of GC", "needed", "GC", "plain", "`optax`"]
-    header += ["kernels per leaf: GC", "plain", "`optax`"]
+    header += ["kernels per leaf: GC", "kernels: plain", "kernels: `optax`"]
     lines = []
     for target in targets:
         rows = [row for row in read(target)["rows"] if row["tree"] == SMALLEST]
@@ -84,7 +84,7 @@ def formulations(*targets: str) -> str:
 
 def _sent(row: dict) -> str:
     parts = [
-        f"{count:.0f} {kind} ({size / MIB:,.1f} MiB)"
+        f"{count:,.0f} {kind} ({size / MIB:,.1f} MiB)"
         for kind, (count, size) in sorted(row["collectives"].items())
     ]
     return ", ".join(parts) or "nothing"
@@ -92,8 +92,8 @@ def _sent(row: dict) -> str:
 
 def decoder(*targets: str) -> str:
     """The update of the decoder."""
-    header = ["target", "devices", "place of GC", "sent without GC", "sent with GC"]
-    header += ["needed", "without GC", "GC", "`optax`", "temporary memory of GC, MiB"]
+    header = ["target", "devices", "place of GC", "sent because of GC", "needed", "without GC"]
+    header += ["GC", "`optax`", "temporary memory of GC, MiB"]
     lines = []
     for target in targets:
         rows = [
@@ -102,42 +102,45 @@ def decoder(*targets: str) -> str:
             if row["tree"].startswith("decoder") and not row["place"].startswith(STEP)
         ]
         for (devices, place), found in grouped(rows, "devices", "place").items():
+            assert not found["none"]["collectives"]
             lines.append(
                 [
-                    *(target, str(devices), f"`{place}`"),
-                    *(_sent(found[variant]) for variant in ("none", "gc")),
+                    *(target, str(devices), f"`{place}`", _sent(found["gc"])),
                     arrays(found["gc"], "needed"),
                     *(arrays(found[variant]) for variant in ("none", "gc", "optax")),
                     f"{found['gc']['temporary'] / MIB:,.1f}",
                 ]
             )
-    return markdown(header, lines, 5)
+    return markdown(header, lines, 4)
 
 
 def steps(*targets: str) -> str:
     """Whole training steps: what GC adds to them."""
-    header = ["", "target", "devices", "sent without GC", "sent with GC", "kernels without", "with"]
-    header += ["peak memory without, MiB", "with", "bytes that GC adds"]
+    header = ["network", "target", "devices", "sent without GC", "sent because of GC, MiB"]
+    header += ["kernels without GC", "kernels with GC", "peak memory without GC, MiB"]
+    header += ["peak with GC, MiB", "bytes that GC adds"]
     lines = []
     for target in targets:
         rows = [row for row in read(target)["rows"] if row["place"].startswith(STEP)]
         for (tree, devices), found in grouped(rows, "tree", "devices").items():
             pair = found["none"], found["gc"]
+            sent = [sum(size for _, size in row["collectives"].values()) for row in pair]
             lines.append(
                 [
-                    *(tree, target, str(devices), *(_sent(row) for row in pair)),
+                    *(tree, target, str(devices), _sent(pair[0])),
+                    f"{(sent[1] - sent[0]) / MIB:.1f}",
                     *(f"{row['kernels']:,}" for row in pair),
                     *(f"{row['peak'] / MIB:,.0f}" for row in pair),
                     f"{pair[1]['moved'] / pair[0]['moved'] - 1:+.2%}",
                 ]
             )
-    return markdown(header, lines, 5)
+    return markdown(header, lines, 4)
 
 
 def misses(*targets: str) -> str:
-    """Where GC moves 2 % more than is needed, 1 % more than `optax`, or has more kernels."""
-    header = ["target", "", "gradients", "place of GC", "needed", "GC", "`optax`"]
-    header += ["kernels of GC per leaf"]
+    """Where GC moves 2% more than is needed, 1 % more than `optax`, or has more kernels."""
+    header = ["target", "parameters of", "gradients", "place of GC", "needed", "GC", "`optax`"]
+    header += ["kernels per leaf: GC"]
     lines = []
     for target in targets:
         rows = [row for row in read(target)["rows"] if "devices" not in row]

@@ -35,7 +35,9 @@ def zoo_misses() -> str:
         for model, row in package["models"].items():
             for finding in row["findings"]:
                 if finding["by"] == "trace" and finding["verdict"] == "left alone wrongly":
-                    reason = re.sub(r", (at|before the use at) .*", "", finding["reason"])
+                    reason = re.sub(
+                        r"(, axes \(.*\))?,? (at|before the use at) .*", "", finding["reason"]
+                    )
                     axes = ", ".join(map(str, finding["right"]))
                     lines.append([model, f"`{finding['leaf']}`", axes, reason])
     return markdown(["model", "leaf", "axes of its layer", "what tracing says"], lines, 4)

@@ -29,18 +29,21 @@ def _updates_on_cpu(threads: str) -> list[dict]:
 
 
 def measured(threads: str) -> str:
-    """On which device, with what, and how often."""
+    """With how many threads, with what, and how often."""
     content = overhead(threads)
-    found = {name: version for name, version in content["versions"].items() if version}
-    shown = ", ".join(
-        f"{name} {found[name]}" for name in ("jax", "optax", "torch") if name in found
-    )
-    return f"Threads: {threads}. {content['rounds']} rounds. {shown}.\n"
+    found = content["versions"]
+    names = {"jax": "JAX", "optax": "Optax", "torch": "PyTorch"}
+    shown = [f"{names[name]} {found[name].partition(',')[0]}" for name in names if found.get(name)]
+    return f"{_threads(threads)}, {content['rounds']} rounds, {', '.join(shown)}:\n"
+
+
+def _threads(threads: str) -> str:
+    return "One thread" if threads == "1" else f"{threads} threads"
 
 
 def processor_times(threads: str) -> str:
     """Ratios of processor time, and temporary memory."""
-    header = ["", "place of GC", "without GC, ms", "GC", "`optax`"]
+    header = ["parameters of", "place of GC", "without GC, ms", "GC", "`optax`"]
     header += ["scheduled for memory: without GC", "GC", "temporary memory of GC, MiB", "scheduled"]
     lines = []
     for row in _updates_on_cpu(threads):
@@ -89,7 +92,8 @@ def scheduled() -> str:
 
 def torch_times(threads: str) -> str:
     """The same updates in PyTorch."""
-    header = ["", "place of GC", "JAX: GC / without", "PyTorch: GC / without", "fused"]
+    header = ["parameters of", "place of GC", "JAX: GC / without", "PyTorch: GC / without"]
+    header += ["PyTorch, fused: GC / without"]
     lines = []
     for row in _updates_on_cpu(threads):
         if row["torch"]:
@@ -100,12 +104,12 @@ def torch_times(threads: str) -> str:
                     *(ratio(value["gc_over_alone"]) if value else "" for value in found),
                 ]
             )
-    return markdown(header, lines, 2)
+    return f"{_threads(threads)}:\n\n{markdown(header, lines, 2)}"
 
 
 def compile_times(threads: str) -> str:
     """Seconds to compile an update step."""
-    header = ["", "place of GC", "leaves", "without GC, s", "GC", "`optax`"]
+    header = ["parameters of", "place of GC", "leaves", "without GC, s", "GC", "`optax`"]
     lines = [
         [
             *(row["tree"], f"`{row['chain']}`", f"{row['leaves']:,}"),
@@ -119,7 +123,7 @@ def compile_times(threads: str) -> str:
 def training_steps(threads: str) -> str:
     """Whole training steps on this device."""
     header = [
-        "",
+        "network",
         "place of GC",
         "batch",
         "without GC, ms",

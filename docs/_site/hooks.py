@@ -66,6 +66,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     sources = {uri: source for source, uri in _outside().items()}
     markdown = _relinked(markdown, sources.get(uri, DOCS / uri), uri, config)
     markdown = re.sub(r"^<!-- table: (.+) -->$", lambda m: table(m[1]), markdown, flags=re.M)
+    if uri == "results/report.md":  # the sections of a run are the same in each: not for a list
+        markdown = re.sub(r"^### ", "#### ", markdown, flags=re.M)
     # As sessions, whose prompts and printed lines are told from code.
     markdown = re.sub(r"^```python\n(?=>>> )", "```pycon\n", markdown, flags=re.M)
     return re.sub(
@@ -83,8 +85,21 @@ def table(call: str) -> str:
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turns LaTeX, which arithmatex has marked, into MathML, so that no script has to."""
+    """Turns LaTeX, which arithmatex has marked, into MathML, so that no script has to.
+
+    Plots become links to themselves, and long names may break where a person would break them.
+    """
     del config, files
+    html = re.sub(
+        r'(?<!">)<img [^>]*src="(?P<plot>[^"]+\.png)"[^>]*>',
+        lambda match: f'<a class="plot" href="{match["plot"]}">{match[0]}</a>',
+        html,
+    )
+    html = re.sub(
+        r'(?<=<span class="doc doc-object-name doc-function-name">)[\w.]+',
+        lambda match: re.sub(r"[._]", r"\g<0><wbr>", match[0]),
+        html,
+    )
     # Python-Markdown keeps the backslash that a bar in a table needs; a line may break behind it.
     html = re.sub(r"<td.*?</td>", lambda match: match[0].replace(r"\|", "|<wbr>"), html, flags=re.S)
 

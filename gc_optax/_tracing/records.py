@@ -18,6 +18,9 @@ BLOCKING = ("chosen among activations", "multiplied with activations")
 REMATERIALIZED = "rematted_computation"
 """What JAX calls the part of a backward pass in which a checkpoint runs forward again."""
 
+_CELL = r"^(.*[/\\]ipykernel_\d+[/\\]\d+\.py|<ipython-input[^>]*>)"
+"""The file of a cell in Jupyter, as IPython names it."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Record:
@@ -65,9 +68,9 @@ class Record:
     def where(self) -> str:
         """The place, for people: the modules' names as far as known, and the line of code."""
         names = "/".join(filter(None, (str(eqn.source_info.name_stack) for eqn in self.stack)))
-        line = (
-            re.sub(r"^.*[/\\\\]", "", summarize(self.stack[-1].source_info)) if self.stack else ""
-        )
+        line = summarize(self.stack[-1].source_info) if self.stack else ""
+        line = re.sub(_CELL, "notebook cell", line)
+        line = re.sub(r"^.*[/\\\\]", "", line)
         return f"{names} ({line})" if names else line
 
 

@@ -19,7 +19,7 @@ REPORT = "report.md"
 FOREST = "differences.png"
 HEADLINE = "headline.png"
 
-_PERCENT = f"{100 * statistics.CONFIDENCE:g} %"
+_PERCENT = f"{100 * statistics.CONFIDENCE:g}%"
 _HEAD = f"""\
 # Gradient Centralization: what was measured
 
@@ -28,26 +28,26 @@ the arms of one seed start from the same weights and see the same batches.
 
 - Values are mean ± standard error over seeds, after the last epoch: no epoch is picked.
 - Differences from `none`, no centralization, are paired by seed, over the seeds that both arms
-  have, with their [{_PERCENT} confidence interval by Student's t]. One pair has no interval.
+  have. Their {_PERCENT} confidence interval, by Student's t, is in brackets. One pair has none.
 - **Bold** is where the interval excludes 0, in either direction: for GC or against it. There is no
-  correction for the number of comparisons: of 20 between equal arms, one is bold on average.
-- A seed has diverged if a loss was not finite. It stays in every mean, also where it was ended
-  early: as a network that gets nothing right, and whose loss is nan.
-- Of a run that is **incomplete** the numbers are those that there are; at a learning rate where no
-  seed got to the last epoch, those of the last one that all arms begun got to."""
+  correction for the number of comparisons: about 1 in 20 of identical arms would be bold by chance.
+- A seed has diverged if a loss was not finite. It stays in every mean, even if it was ended early:
+  as a network that gets nothing right, and whose loss is nan.
+- For an **incomplete** run the numbers so far are shown; at a learning rate where no seed reached
+  the last epoch, those of the last epoch that all arms reached."""
 _TEXT = """
 - Text is predicted character by character. Its main metric is the test loss, in nats per character.
 """
 _VALIDATION = """
 - A run with `validation examples` among its settings was judged on training examples held out for
-  that, and not on the test set, also where a table of all runs says "test".
+  that, and not on the test set, even where a table of all runs says "test".
 """
 _HEADLINE = """\
-## Where no centralization does best
+## At the learning rate that is best for `none`
 
-Test accuracy after the last epoch, of each run at the learning rate at which `none` has the highest
-(text: the lowest loss). The choice is made on the test set, and for `none`: what favors an arm is
-that it wins at the rate that suits its opponent."""
+Test accuracy after the last epoch, at the learning rate at which `none` has the highest (for text:
+the lowest loss). The rate is chosen on the test set in favor of `none`, so an arm that wins here
+wins at the best rate of its opponent."""
 
 
 def report(runs: Sequence[Path], output: Path, out: Console, accuracy: float | None = None) -> int:

@@ -21,7 +21,7 @@ _INSTEAD = (
 
 
 def load_shakespeare(data_dir: Path | None, train_examples: int | None) -> Dataset:
-    """Windows of `CONTEXT` characters that do not overlap: 90 % of the text to train, then test.
+    """Windows of `CONTEXT` characters that do not overlap: 90% of the text to train, then test.
 
     A token is the place of its character in the sorted distinct characters of the whole text.
     """

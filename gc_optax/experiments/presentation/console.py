@@ -99,7 +99,7 @@ def _remarks(run: Measurements) -> Text:
     else:
         lines = [f"Mean ± standard error over {len(seeds)} seeds, {seeds[0]} to {seeds[-1]}."]
     if _is_paired(run) and len(seeds) > 1:
-        lines.append("Differences are paired by seed, [95 % confidence interval by Student's t];")
+        lines.append("Differences are paired by seed, [95% confidence interval by Student's t];")
         lines.append("bold where it excludes 0, with no correction for the number of comparisons.")
     if any(analysis.diverged(run, cell) for cell in run.metrics):
         lines.append("A seed has diverged if a loss is not finite; it stays in every mean, and an")

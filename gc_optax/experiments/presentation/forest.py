@@ -36,7 +36,7 @@ def forest(runs: Sequence[tuple[str, Run]], path: Path, *, headline: bool = Fals
             rows += [(run, cell) for cell in there]
             heights += [y + 0.9 + position for position in range(len(there))]
             y = heights[-1] + 1.1
-    percent = f"{100 * statistics.CONFIDENCE:g} %"
+    percent = f"{100 * statistics.CONFIDENCE:g}%"
     where = f", at the learning rate at which {BASELINE} does best" if headline else ""
     figure = new_figure(
         f"difference from {BASELINE}{where}, paired by seed, with {percent} interval",
@@ -73,7 +73,7 @@ def _differences(
     metric: str,
     scale: float,
 ):
-    axes.axvline(0, color="#555555", linewidth=1)
+    axes.axvline(0, color="#555555", linewidth=1, zorder=0)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     intervals = [
         tuple(scale * value for value in _difference(run, cell, metric) or ()) for run, cell in rows

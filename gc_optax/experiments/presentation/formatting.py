@@ -52,8 +52,11 @@ def difference(
     if found is None:
         return "", "", False
     interval, pairs = found
+    clear = interval.low > 0 or interval.high < 0
+    while clear and number(scale * min(map(abs, interval)), digits) == number(0.0, digits):
+        digits += 1  # so that the interval is seen to exclude 0
     center, low, high = (number(scale * value, digits, sign=True) for value in interval)
     text = center if math.isnan(interval.low) else f"{center} [{low}, {high}]"
     fewer = pairs < len(analysis.values(run, cell, metric, epoch))
     note = f" ({pairs} {'pair' if pairs == 1 else 'pairs'})" if fewer else ""
-    return text, note, interval.low > 0 or interval.high < 0
+    return text, note, clear

@@ -53,7 +53,7 @@ def section(run: Run, name: str, prefix: str, folder: RunFolder, percentage: flo
         mean = "the mean of `none`" if analysis.has_baseline(measured) else "every arm's mean"
         why = f": the highest whole percent that {mean} reaches at any rate and epoch"
         parts += [
-            f"### Time to {100 * accuracy:g} % {judge} accuracy",
+            f"### Time to {100 * accuracy:g}% {judge} accuracy",
             f"![Epochs and seconds to it]({prefix}-times.png)",
             report_tables.times_table(run, accuracy),
             f"One accuracy for all arms{why if percentage is None else ''}.\n{_TIMES}",
@@ -67,7 +67,8 @@ def _speed_note(run: Run) -> str:
     side = f"{seeds} seeds side by side" if seeds > 1 else "one seed"
     return (
         f"Medians. An epoch is that of {side}, with its evaluation; the examples are those of all\n"
-        f"of them, per second {without} the evaluation."
+        f"of them, per second {without} the evaluation. Whatever else the machine did is in the\n"
+        "times: they do not say what an arm costs."
     )
 
 
@@ -133,4 +134,4 @@ def _ended(run: Run) -> list[str]:
 
 
 _VERSIONS = ("python", "gc_optax", "jax", "flax", "optax")
-_IN_TABLES = ("dataset", "model", "optimizer", "arms", "learning_rate", "epochs", "protocol")
+_IN_TABLES = ("dataset", "model", "optimizer", "arms", "learning_rate", "epochs")

@@ -137,7 +137,7 @@ def times(
         # Room for the mark at the end.
         axes.set_xlim(0, 1.06 * furthest if furthest > 0 else 1.0)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=label == "epochs", min_n_ticks=1))
-        axes.set_xlabel(f"{label} to {100 * accuracy:g} %")
+        axes.set_xlabel(f"{label} to {100 * accuracy:g}%")
     finish(figure, grid, path, legend=False)
 
 

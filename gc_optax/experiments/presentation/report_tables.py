@@ -40,17 +40,17 @@ def main_table(runs: Sequence[Run]) -> str:
             rows.append([
                 name if first and rate == measured.rates[0] else "",
                 f"{rate:g}" if first else "",
-                _epochs(measured, epoch) if first else "",
-                _seeds(measured, cell, epoch),
                 f"`{cell.arm}`",
                 formatting.mean(measured, cell, ACCURACY, epoch),
                 _difference(measured, cell, ACCURACY, epoch),
                 *loss,
                 _difference(measured, cell, LOSS, epoch),
+                _epochs(measured, epoch),
+                _seeds(measured, cell, epoch),
             ])  # fmt: skip
     loss = ["test loss, nats", "loss minus none"] if any_text else ["test loss minus none, nats"]
-    header = ["run", "learning rate", "epochs", "seeds", "arm", "test accuracy, %"]
-    return table([*header, "accuracy minus none", *loss], rows, "lrrrl" + "r" * (2 + len(loss)))
+    header = ["run", "learning rate", "arm", "test accuracy, %", "accuracy minus none", *loss]
+    return table([*header, "epochs", "seeds"], rows, "lrl" + "r" * (len(loss) + 4))
 
 
 def headline_table(runs: Sequence[Run]) -> str:
@@ -68,13 +68,14 @@ def headline_table(runs: Sequence[Run]) -> str:
         rows.append([
             name,
             f"{rate:g}",
+            _epochs(measured, epoch),
             _seeds(measured, baseline, epoch),
             formatting.mean(measured, baseline, ACCURACY, epoch),
             *(_difference(measured, Cell(arm, rate), ACCURACY, epoch) for arm in arms),
         ])  # fmt: skip
-    header = ["run", "learning rate", "seeds", f"`{BASELINE}`, %"]
+    header = ["run", "learning rate", "epochs", "seeds", f"`{BASELINE}`, %"]
     header += [f"`{arm}` minus `{BASELINE}`" for arm in arms]
-    return table(header, rows, "lrrr" + "r" * len(arms))
+    return table(header, rows, "lrrrr" + "r" * len(arms))
 
 
 def rates_table(run: Measurements) -> str:
@@ -85,7 +86,8 @@ def rates_table(run: Measurements) -> str:
     title = {ACCURACY: f"{design.judge} accuracy, %", LOSS: f"{design.judge} loss, {unit}"}
     header = ["learning rate", "arm"]
     for shown in metrics:
-        header += [f"{title[shown]}: epoch 1", "end", "end minus none"]
+        what = "accuracy" if shown == ACCURACY else "loss"
+        header += [f"{title[shown]}: epoch 1", f"{what}: end", f"{what}: end minus none"]
     rows = []
     for rate, cell, first in _cells(run):
         end = analysis.compared_epoch(run, rate)
@@ -174,9 +176,9 @@ def _marked(runs: Sequence[Run]) -> Iterable[tuple[str, Run]]:
 def _name(run: Run) -> str:
     config = run.config
     placed = ", GC on the update" if config.get("placement") == "update" else ""
-    protocol = config.get("protocol")
-    kind = f", protocol {protocol}" if protocol else ""
-    return f"{config['dataset']}, {config['model']}, {config['optimizer']}{placed}{kind}"
+    some = config.get("train_examples")
+    part = f" ({some:,} examples)" if some else ""
+    return f"{config['dataset']}{part}, {config['model']}, {config['optimizer']}{placed}"
 
 
 def _seconds(value: float | None) -> str:

@@ -161,7 +161,7 @@ def common_accuracy(run: Measurements) -> float | None:
 
     It is the highest that the mean of the baseline reaches after any epoch at any learning rate,
     rounded down to a whole percent, so that the one lucky epoch matters less. Without a baseline,
-    the highest that every arm reaches. `None` below 1 %.
+    the highest that every arm reaches. `None` below 1%.
     """
     arms = [BASELINE] if has_baseline(run) else run.arms
     best = min(max(_mean_accuracies(run, arm), default=0.0) for arm in arms)

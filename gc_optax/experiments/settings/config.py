@@ -108,7 +108,7 @@ class Config:
         "constant",
         _HOW,
         "of the learning rate: {names}; step: a tenth after every --decay-epochs; one-cycle: up "
-        "and down along a cosine, to that rate at 30 % of the steps",
+        "and down along a cosine, to that rate at 30% of the steps",
         choices=SCHEDULES,
     )
     decay_epochs: int | None = count(None, _HOW, "of the schedule step, which needs it", instead="")

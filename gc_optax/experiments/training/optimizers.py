@@ -86,7 +86,7 @@ def schedule(
 
     Args:
         name: `"constant"`; `"step"`, a tenth after every `decay_steps` steps; or `"one-cycle"`: up
-            from a 25th in the first 30 % of the steps and down to nearly 0, along a cosine
+            from a 25th in the first 30% of the steps and down to nearly 0, along a cosine
             (Smith and Topin, arXiv 1708.07120).
         learning_rate: The highest rate; it may be traced.
         steps: The number of steps of the run.
