@@ -23,7 +23,7 @@ def centralize(
     \[ GC(g_j) = g_j - \tfrac{1}{M} \textstyle\sum_i g_{ij} = P g_j, \qquad
        P = I - e e^T, \quad e = \mathbf{1} / \sqrt{M}. \]
 
-    Where it stands in a chain says what is centralized: before an optimizer the gradient, after
+    Its place in a chain determines what is centralized: before an optimizer the gradient, after
     it the update. If the final update is centralized, the sum of each unit's weights never
     changes.
 
@@ -32,24 +32,25 @@ def centralize(
     become zero) pass through. The function is pure and holds no state; under `jit`, XLA fuses
     the subtraction into what follows.
 
-    Sharded arrays need nothing more under `jit`: where the fan-in is split over devices, XLA adds
-    an all-reduce of the means, one number per output unit. Inside `jax.shard_map` a function sees
-    one shard of each array. There, without `specs`, each shard is centralized by its own mean,
-    which is wrong for leaves whose fan-in is split, and right for all others.
+    Under `jit`, nothing else is needed for sharded arrays: where the fan-in is split over
+    devices, XLA adds an all-reduce of the means, one number per output unit. Inside
+    `jax.shard_map` a function sees one shard of each array. There, without `specs`, each shard is
+    centralized by its own mean, which is wrong for leaves whose fan-in is split, and right for all
+    others.
 
     Args:
         fan_in: The axes of each leaf: a tree of `FanIn` that has the updates' structure or is a
-            prefix of it (one `FanIn` serves all leaves), or a function from the updates to such
-            a tree. By default names and shapes tell, see `fan_in_by_name`, and if there are
-            leaves of which they do not, `init` warns and lists them. With the function
-            `fan_in_by_name` itself in this place, nothing is said about guesses. The updates of an
-            `nnx.Optimizer` may be a part of what the tree is for, since they are a part of
-            the module.
-        specs: For use inside `jax.shard_map`: how the updates are split, a tree of
-            `PartitionSpec` or `NamedSharding` as `in_specs` has it for the parameters, or a prefix
+            prefix of it (one `FanIn` then applies to all leaves), or a function from the updates
+            to such a tree. By default the axes come from names and shapes, see `fan_in_by_name`;
+            if these are not enough for some leaves, `init` warns and lists them. Passing the
+            function `fan_in_by_name` itself accepts guesses silently. The updates of an
+            `nnx.Optimizer` may have only some of the leaves of the tree, since it may train only
+            part of the module.
+        specs: For use inside `jax.shard_map`: how the updates are split, as a tree of
+            `PartitionSpec` or `NamedSharding` like the parameters' `in_specs`, or a prefix
             of it. Means are then taken over all shards of a fan-in, and `fan_in`, if it is a
-            function, sees the shapes of the whole arrays. Axes of the mesh that are not manual
-            are left to XLA, so that the same transformation works outside, too.
+            function, sees the shapes of the whole arrays. Mesh axes that are not manual
+            are left to XLA, so the same transformation also works outside of `shard_map`.
 
     Returns:
         An `optax.GradientTransformation` with `optax.EmptyState`; updates keep their structure,
@@ -59,7 +60,7 @@ def centralize(
         ValueError: (on update) An axis is out of range or repeated, or the tree of `FanIn` or
             of `specs` does not fit the updates, or `specs` names an axis that the mesh lacks.
         TypeError: (on update) Something that is not a `FanIn` (in `specs`: not a `PartitionSpec`
-            or `NamedSharding`) stands where one is due.
+            or `NamedSharding`) stands where one is expected.
 
     Warns:
         UserWarning: (on init) `fan_in` is None, and there are leaves whose axes are guessed.

@@ -17,7 +17,7 @@ from gc_optax._trees import FanInFn, FanInTree, PyTree, leaf_name
 
 
 def projection_matrix(m: int) -> jax.Array:
-    r"""The matrix that Gradient Centralization multiplies each output unit's gradient with.
+    r"""The matrix by which Gradient Centralization multiplies each output unit's gradient.
 
     \[ P = I - e e^T, \qquad e = \mathbf{1} / \sqrt{M}, \]
 
@@ -57,21 +57,21 @@ def mean_component(updates: optax.Updates, fan_in: FanInTree | FanInFn | None = 
     \[ g_j - P g_j = e e^T g_j = \tfrac{1}{M} \textstyle\sum_i g_{ij} \, \mathbf{1}. \]
 
     So `updates - mean_component(updates) = centralize(updates)`, up to the rounding of the
-    leaf's dtype if that has 16 bits or fewer. Both parts are orthogonal, and their squared norms
-    add up.
+    leaf's dtype if that has 16 bits or fewer. The two parts are orthogonal, so their squared
+    norms add up.
 
     Args:
         updates: A tree of arrays of any shapes.
         fan_in: As for `centralize`: a tree of `FanIn`, a prefix of one, or a function.
 
     Returns:
-        A tree like `updates`: each leaf has the shape and dtype of its gradient (the mean stands
-        at every entry that it is the mean of, so that norms are right), and the unit of the
-        gradient. Leaves that `centralize` lets pass are 0, or None if they are not numbers.
+        A tree like `updates`: each leaf has the shape, dtype and unit of its gradient (the mean is
+        repeated at every entry that it averages, so that norms are right). Leaves that
+        `centralize` passes through are 0, or None if they are not numbers.
 
     Raises:
         ValueError: An axis is out of range or repeated, or the tree does not fit `updates`.
-        TypeError: Something that is not a `FanIn` stands where one is due.
+        TypeError: Something that is not a `FanIn` stands where one is expected.
 
     Examples:
         >>> import gc_optax, gc_optax.diagnostics, jax.numpy as jnp
@@ -99,20 +99,20 @@ def removed_fraction(updates: optax.Updates, fan_in: FanInTree | FanInFn | None 
     \[ \frac{\sum_j \| e e^T g_j \|^2}{\sum_j \| g_j \|^2}
        = 1 - \frac{\| P g \|^2}{\| g \|^2}. \]
 
-    For random gradients without a mean it is \(1 / M\) on average.
+    For random gradients with zero mean it is \(1 / M\) on average.
 
     Args:
         updates: A tree of arrays of any shapes.
         fan_in: As for `centralize`: a tree of `FanIn`, a prefix of one, or a function.
 
     Returns:
-        A tree like `updates` of scalars from 0 to 1 without unit, float32 (float64 for float64):
-        0 where nothing is centralized and where the gradient is 0. A gradient that is not finite
-        has no such share: NaN.
+        A tree like `updates` of dimensionless scalars from 0 to 1, in float32 (float64 for
+        float64): 0 where nothing is centralized or the gradient is 0, NaN where the gradient is
+        not finite.
 
     Raises:
         ValueError: An axis is out of range or repeated, or the tree does not fit `updates`.
-        TypeError: Something that is not a `FanIn` stands where one is due.
+        TypeError: Something that is not a `FanIn` stands where one is expected.
 
     Examples:
         >>> import gc_optax, gc_optax.diagnostics, jax.numpy as jnp
@@ -144,8 +144,8 @@ def removed_fraction(updates: optax.Updates, fan_in: FanInTree | FanInFn | None 
 def weight_means(params: PyTree, fan_in: FanInTree | FanInFn | None = None) -> PyTree:
     r"""The mean of each output unit's weights, \(\tfrac{1}{M} \sum_i w_{ij} = e^T w_j / \sqrt{M}\).
 
-    If the final update of each step is centralized, it never changes. Times \(M\) it is the sum of
-    the weights, by which a shift of all inputs by 1 moves the output.
+    If the final update of each step is centralized, it never changes. Multiplied by \(M\) it is
+    the sum of the weights, which is how far a shift of all inputs by 1 moves the output.
 
     Args:
         params: A tree of arrays of any shapes, or an NNX module.
@@ -154,12 +154,12 @@ def weight_means(params: PyTree, fan_in: FanInTree | FanInFn | None = None) -> P
     Returns:
         A tree like `params`: each leaf has the shape of the parameter without its fan-in axes
         (one number per output unit, and per copy of the layer along batch axes), in the unit of
-        the weights, in float32 for 16-bit (and smaller) floats. None stands for leaves that are
-        not centralized, so that the leaves of the result are the constraints.
+        the weights, in float32 for 16-bit (and smaller) floats. Leaves that are not centralized
+        are None, so the leaves of the result are the constraints.
 
     Raises:
         ValueError: An axis is out of range or repeated, or the tree does not fit `params`.
-        TypeError: Something that is not a `FanIn` stands where one is due.
+        TypeError: Something that is not a `FanIn` stands where one is expected.
 
     Examples:
         >>> import gc_optax, gc_optax.diagnostics, jax.numpy as jnp
@@ -184,24 +184,24 @@ def drift(params: PyTree, initial: PyTree, fan_in: FanInTree | FanInFn | None = 
     \[ e^T w_t - e^T w_0, \qquad e = \mathbf{1} / \sqrt{M}: \]
 
     the signed distance from the hyperplane \(e^T w = e^T w_0\). Divided by \(\sqrt{M}\) it is the
-    change of the weights' mean, times \(\sqrt{M}\) that of their sum. If the final update of each
-    step is centralized, it is 0 up to rounding.
+    change in the weights' mean; multiplied by \(\sqrt{M}\), the change in their sum. If the final
+    update of each step is centralized, it is 0 up to rounding.
 
     Args:
         params: The weights now, \(w_t\): a tree of arrays of any shapes, or an NNX module.
-        initial: The weights at the start, \(w_0\): of the same structure and shapes. Leaves that
+        initial: The weights at the start, \(w_0\), with the same structure and shapes. Leaves that
             `params` does not have are ignored.
         fan_in: As for `centralize`: a tree of `FanIn`, a prefix of one, or a function.
 
     Returns:
         A tree like `params`: each leaf has the shape of the parameter without its fan-in axes,
-        in the unit of the weights, in float32 for 16-bit (and smaller) floats. None stands for
-        leaves that are not centralized.
+        in the unit of the weights, in float32 for 16-bit (and smaller) floats. Leaves that are
+        not centralized are None.
 
     Raises:
-        ValueError: `initial` lacks a leaf or has it in another shape; or an axis is out of range
-            or repeated, or the tree of `FanIn` does not fit `params`.
-        TypeError: Something that is not a `FanIn` stands where one is due.
+        ValueError: `initial` lacks a leaf or has it with a different shape; or an axis is out of
+            range or repeated, or the tree of `FanIn` does not fit `params`.
+        TypeError: Something that is not a `FanIn` stands where one is expected.
 
     Examples:
         >>> import gc_optax, gc_optax.diagnostics, jax.numpy as jnp
@@ -238,9 +238,9 @@ def drift(params: PyTree, initial: PyTree, fan_in: FanInTree | FanInFn | None = 
 def center_weights(params: PyTree, fan_in: FanInTree | FanInFn | None = None) -> PyTree:
     r"""Weights that sum to zero in each output unit: \(P w_j = w_j - \tfrac{1}{M} \sum_i w_{ij}\).
 
-    To start from. Where centralized updates keep the sum at zero, a shift of all inputs of the
-    layer by a constant \(c\) then moves its output by \(c \, \mathbf{1}^T w_0 = 0\), throughout
-    training. Weights that were drawn independently lose \(1/M\) of their variance.
+    Use them as initial weights. If centralized updates then keep the sum at zero, a shift of all
+    inputs of the layer by a constant \(c\) moves its output by \(c \, \mathbf{1}^T w_0 = 0\)
+    throughout training. Independently drawn weights lose \(1/M\) of their variance.
 
     Args:
         params: A tree of arrays of any shapes, or an NNX module (which is not changed:
@@ -253,7 +253,7 @@ def center_weights(params: PyTree, fan_in: FanInTree | FanInFn | None = None) ->
 
     Raises:
         ValueError: An axis is out of range or repeated, or the tree does not fit `params`.
-        TypeError: Something that is not a `FanIn` stands where one is due.
+        TypeError: Something that is not a `FanIn` stands where one is expected.
 
     Examples:
         >>> import gc_optax, gc_optax.diagnostics, jax.numpy as jnp

@@ -36,38 +36,38 @@ def top_eigenvalue(
     "Largest" is in the algebraic sense: where the curvature is negative in all directions, the
     result is the one closest to zero, and strong negative curvature does not show.
 
-    The Hessian is never formed (except for up to 64 parameters, where its eigenvalues are
-    exact): LOBPCG needs four Hessian-vector products per iteration, three of them at once. What
-    it has found when it stops is a Rayleigh quotient, so never above the true value but for
-    rounding. There is no error if it has not converged: if more iterations raise the result,
+    The Hessian is never formed (except for up to 64 parameters, where the eigenvalues are
+    computed directly): LOBPCG needs four Hessian-vector products per iteration, three of them at
+    once. Its result is a Rayleigh quotient, so apart from rounding it is never above the true
+    value. There is no error if it has not converged: if more iterations raise the result,
     they were needed.
 
-    Without `jax.jit` around it, each call compiles anew. In a training loop, jit a function of
+    Without `jax.jit` around it, each call recompiles. In a training loop, jit a function of
     the parameters (and the batch) that calls it.
 
     Args:
         loss: The function of `params` that returns the real scalar loss, on a fixed batch.
         params: A tree of arrays of any shapes, or an NNX module: then `loss` takes the module,
-            and what it writes to the module's statistics is dropped. Leaves that are not floats
+            and changes to the module's statistics are discarded. Leaves that are not floats
             are held constant.
         fan_in: As for `centralize`, or None for \(H\) itself.
-        key: The PRNG key of the first search direction. By default a fixed one, so that equal
+        key: The PRNG key for the first search direction. By default a fixed one, so that equal
             arguments give equal results.
         tolerance: The iteration stops when \(\|H u - \lambda u\|\) is below
             `tolerance` \(\cdot (\lambda + \|H u\|)\) for the unit vector \(u\) found. The error of
             \(\lambda\) is at most that residual, and typically its square.
-        max_iterations: How many iterations at most.
+        max_iterations: The maximum number of iterations.
 
     Returns:
         A scalar in the unit of the loss over that of the squared parameters; float32, or float64
-        if a parameter is. The loss sees the parameters in their own dtypes: for those of 16
-        bits, the products have their rounding.
+        if a parameter is. The loss sees the parameters in their own dtypes, so for 16-bit
+        parameters the products have 16-bit rounding.
 
     Raises:
         ValueError: There are no parameters; or an axis is out of range or repeated, or the tree
             does not fit `params`.
         TypeError: A parameter is complex, the loss is not a real scalar, or something that is
-            not a `FanIn` stands where one is due.
+            not a `FanIn` stands where one is expected.
 
     Examples:
         >>> import gc_optax, gc_optax.diagnostics, jax.numpy as jnp

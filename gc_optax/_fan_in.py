@@ -19,8 +19,8 @@ class FanIn:
     axes, and the product of their sizes is its fan-in: `C_in` for a dense layer, `C_in * k1 * k2`
     for a convolution.
 
-    A `FanIn` is not a pytree node, so in a tree of them each is a leaf. Two are equal if all but
-    `reason` and `rank` are.
+    A `FanIn` is not a pytree node, so in a tree of them each is a leaf. Two are equal if all
+    fields except `reason` and `rank` are equal.
 
     Examples:
         >>> import gc_optax
@@ -28,25 +28,26 @@ class FanIn:
         FanIn(axes=(0, 1, 2), kind='conv')
 
     Attributes:
-        axes: The axes that the layer sums over. Negative axes count from the last. `()` leaves
+        axes: The axes that the layer sums over. Negative axes count from the end. `()` leaves
             the parameter alone.
-        reason: Why, for people, such as `"embedding lookup"` or `"fan-in of 1"`. No code reads it.
+        reason: An explanation for people, such as `"embedding lookup"` or `"fan-in of 1"`. No
+            code reads it.
         batch_axes: The axes over which independent copies of the layer are stacked (layers,
-            experts, members of an ensemble), where known. Centralization does not need them;
-            they tell outputs from copies.
-        kind: `"dense"`, `"conv"`, or `"other"` where it is neither or not known.
+            experts, members of an ensemble), if known. Centralization does not need them;
+            they distinguish copies from outputs.
+        kind: `"dense"`, `"conv"`, or `"other"` if it is neither or unknown.
             `convolutions_only` keeps those of kind `"conv"`.
         guess: Whether the evidence allows another answer. Guesses are centralized like any other.
-        groups: Of a convolution, into how many groups its channels are divided: 1 for a plain
-            one, as many as there are channels for a depthwise one. None where it is not known.
-        rank: The number of axes of the leaf that this was made for, where known. Laying it over
-            a leaf of another rank (per-example gradients have one axis more) is an error.
+        groups: For a convolution, the number of groups its channels are divided into: 1 for a
+            plain one, the number of channels for a depthwise one. None if unknown.
+        rank: The rank of the leaf that this was made for, if known. Applying it to
+            a leaf of a different rank (per-example gradients have an extra axis) is an error.
 
     Raises:
         TypeError: `axes` or `batch_axes` is not a sequence of integers, `groups` or `rank` is
             neither an integer nor None, `reason` is not a string, or `guess` not a bool.
-        ValueError: An axis stands twice in `axes`, or in both `axes` and `batch_axes`; `kind` is
-            not one of the three; `groups` is below 1, or `rank` negative.
+        ValueError: An axis appears twice in `axes`, or in both `axes` and `batch_axes`; `kind` is
+            not one of the three; `groups` is below 1, or `rank` is negative.
 
     Source: Yong, Huang, Hua, Zhang, "Gradient Centralization", 2020, arXiv 2004.01461, section 3.
     """

@@ -17,31 +17,31 @@ from gc_optax._trees import FanInFn, FanInTree, PyTree, leaf_name
 def muon_dimension_numbers(fan_in: FanInTree | FanInFn | None, params: PyTree = None) -> Any:
     """Which axes of each leaf `optax.contrib.muon` treats as the two sides of a matrix.
 
-    Muon orthogonalizes the update of a matrix of shape (fan-in, fan-out). Its default takes every
-    leaf of rank 2 for one, embedding tables too, and leaves attention and convolution kernels to
-    Adam. The fan-in axes become the reduction axes, all others but the batch axes the output
-    axes. None, which leaves a leaf to Adam, stands for
+    Muon orthogonalizes the update of a matrix of shape (fan-in, fan-out). By default it treats
+    every rank-2 leaf as a matrix, embedding tables too, and leaves attention and convolution
+    kernels to Adam. Here the fan-in axes become the reduction axes, and all others except the
+    batch axes become the output axes. None, which leaves a leaf to Adam, is used for
 
-    - what `centralize` leaves alone, as `exclude(fan_in, "^head/")` does with the output head;
-    - convolutions in groups, depthwise ones among them, whose kernels are as many matrices as
-      there are groups, and convolutions whose groups are not known. Tracing finds the groups;
+    - what `centralize` leaves alone, such as the output head with `exclude(fan_in, "^head/")`;
+    - grouped convolutions, including depthwise ones, whose kernels are as many matrices as
+      there are groups, and convolutions whose groups are unknown. Tracing finds the groups;
     - guesses.
 
     Args:
-        fan_in: As for `centralize`. Traced ones also know the batch axes of stacked layers and
+        fan_in: As for `centralize`. A traced tree also has the batch axes of stacked layers and
             experts, and the groups of convolutions.
         params: A tree of arrays or `jax.ShapeDtypeStruct` of any shapes, or an NNX module.
             Without it the result is a function of the parameters.
 
     Returns:
-        A tree with the structure of `params`, of `optax.contrib.MuonDimensionNumbers` or None;
-        without `params` a function that returns it. Both serve as the argument
-        `muon_weight_dimension_numbers`, the tree for an Equinox module only as a function, since
-        Optax would call the module.
+        A tree of `optax.contrib.MuonDimensionNumbers` or None, with the structure of `params`;
+        without `params`, a function that returns it. Either can be passed as
+        `muon_weight_dimension_numbers`; for an Equinox module pass the function, because Optax
+        would call the module.
 
     Raises:
         ValueError: An axis is out of range or repeated, or the tree does not fit `params`.
-        TypeError: Something that is not a `FanIn` stands where one is due.
+        TypeError: Something that is not a `FanIn` stands where one is expected.
 
     Examples:
         >>> import gc_optax, jax.numpy as jnp, optax

@@ -23,15 +23,15 @@ RANK_IN_NAME = re.compile(r"conv_?([123])_?d(?![a-z])")
 
 
 def fan_in_by_name(params: PyTree) -> FanInTree:
-    """The fan-in axes of each leaf, by names and by shapes: its own, its bias's, those around it.
+    """The fan-in axes of each leaf, from names and shapes: its own, its bias's, its neighbors'.
 
-    Knows how Flax (Linen and NNX), Haiku, Equinox and Keras name and store their parameters, by
-    the table of rules in the documentation. The bias beside a kernel tells which axes are its
-    outputs, and the scales and biases around tell whether layers are stacked. So give the whole
-    tree of parameters: what `optax.masked` takes out of it is no evidence.
+    Knows how Flax (Linen and NNX), Haiku, Equinox and Keras name and store their parameters, from
+    the table of rules in the documentation. The bias next to a kernel shows which axes are its
+    outputs, and neighboring scales and biases show whether layers are stacked. So pass the whole
+    tree of parameters: leaves that `optax.masked` removes are no evidence.
 
-    Where names and shapes allow several answers, the leaf gets the likeliest, and `guess=True`.
-    Leaves of rank below 2, of fan-in 1, empty ones and those that are not floats are left alone.
+    If names and shapes allow several answers, the leaf gets the likeliest one, with `guess=True`.
+    Leaves that have a rank below 2 or a fan-in of 1, are empty, or are not floats are left alone.
 
     Args:
         params: Parameters, gradients or updates of any shapes: a tree of arrays or
@@ -39,8 +39,8 @@ def fan_in_by_name(params: PyTree) -> FanInTree:
             `nnx.Optimizer` passes on.
 
     Returns:
-        A tree of `FanIn` with the structure of `params`. It raises no error: for what it does
-        not know, see above.
+        A tree of `FanIn` with the structure of `params`. It raises no error: what it does not
+        know is handled as above.
 
     Examples:
         >>> import gc_optax, jax.numpy as jnp
@@ -48,7 +48,7 @@ def fan_in_by_name(params: PyTree) -> FanInTree:
         >>> gc_optax.fan_in_by_name({"Conv_0": conv})["Conv_0"]["kernel"]
         FanIn(axes=(0, 1, 2), reason='conv', kind='conv', rank=4)
 
-        Without its bias it could as well be three one-dimensional convolutions:
+        Without its bias it could also be three one-dimensional convolutions:
 
         >>> alone = {"Conv_0": {"kernel": jnp.ones((3, 3, 8, 16))}}
         >>> gc_optax.fan_in_by_name(alone)["Conv_0"]["kernel"].reason

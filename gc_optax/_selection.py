@@ -17,8 +17,8 @@ FanInOrFn = TypeVar("FanInOrFn")
 def convolutions_only(fan_in: FanInOrFn) -> FanInOrFn:
     """Keeps the convolutions and leaves everything else alone: the paper's GCC.
 
-    A convolution is a leaf whose `FanIn.kind` is "conv", 1-D ones included. In a tree of your
-    own, say so: `FanIn((0, 1, 2), kind="conv")`.
+    A convolution is a leaf whose `FanIn.kind` is "conv", 1-D ones included. In your own
+    trees, write `FanIn((0, 1, 2), kind="conv")`.
 
     Args:
         fan_in: A tree of `FanIn`, or a function from parameters or updates to one.
@@ -34,8 +34,8 @@ def convolutions_only(fan_in: FanInOrFn) -> FanInOrFn:
         >>> fan_in = gc_optax.convolutions_only(gc_optax.fan_in_by_name)
         >>> optimizer = optax.chain(gc_optax.centralize(fan_in), optax.sgd(0.1, momentum=0.9))
 
-    Source: arXiv 2004.01461, section 4 (GC on convolution layers only, for Adagrad and Adam, and
-    the option `gc_conv_only` of the authors' code).
+    Source: arXiv 2004.01461, section 4 (GC only on convolution layers, for Adagrad and Adam, and
+    the option `gc_conv_only` in the authors' code).
     """
     return _replace(
         fan_in,
@@ -59,9 +59,9 @@ def exclude(fan_in: FanInOrFn, *patterns: str | re.Pattern[str]) -> FanInOrFn:
         The same kind: a tree for a tree, a function for a function.
 
     Raises:
-        ValueError: A pattern matches no leaf, or is not a regular expression. For a function
-            this is found when it is called, for a tree at once.
-        TypeError: A leaf of the tree is not a `FanIn`, or the patterns stand in a list.
+        ValueError: A pattern matches no leaf, or is not a regular expression. For a function,
+            a missing match is found when it is called; for a tree, immediately.
+        TypeError: A leaf of the tree is not a `FanIn`, or the patterns are in a list.
 
     Examples:
         >>> import gc_optax, jax.numpy as jnp
@@ -69,7 +69,7 @@ def exclude(fan_in: FanInOrFn, *patterns: str | re.Pattern[str]) -> FanInOrFn:
         >>> gc_optax.exclude(gc_optax.fan_in_by_name, "^head/")(params)["head"]["kernel"]
         FanIn(axes=(), reason='excluded', rank=2)
 
-    Source: this library's own.
+    Source: added by gc_optax; not in the paper.
     """
     compiled = [_compile(pattern) for pattern in patterns]
     # Checked on the whole tree, since no single leaf can tell that a pattern is unused.

@@ -29,10 +29,10 @@ class Summary:
 
     Attributes:
         rows: One `Row` per leaf: path, shape, axes, fan-in size, reason, and whether its axes are
-            a guess, which the table shows by a question mark.
-        centralized: How many parameters (scalars) lie in leaves that are centralized.
-        total: How many there are in all.
-        guesses: How many leaves are centralized over axes that are a guess.
+            a guess, which the table marks with a question mark.
+        centralized: The number of parameters (scalars) in leaves that are centralized.
+        total: The number of all parameters.
+        guesses: The number of leaves centralized over guessed axes.
     """
 
     def __init__(self, rows: list[Row], centralized: int, total: int):
@@ -70,11 +70,11 @@ class Summary:
 
 
 def summary(params: PyTree, fan_in: FanInTree | FanInFn | None = None) -> Summary:
-    """A table of every leaf: path, shape, axes, fan-in size and reason, and how much that is.
+    """A table of all leaves, with path, shape, axes, fan-in size and reason, and totals.
 
     It shows what `centralize(fan_in)` does: a leaf that passes through (integers, a fan-in of 1,
-    empty leaves) is shown with no axes, whatever its `FanIn` says. A question mark stands behind
-    axes that are a guess.
+    empty leaves) is shown without axes, whatever its `FanIn` says. A question mark marks
+    guessed axes.
 
     Args:
         params: A tree of arrays or `jax.ShapeDtypeStruct` of any shapes, or an NNX module.
@@ -85,7 +85,7 @@ def summary(params: PyTree, fan_in: FanInTree | FanInFn | None = None) -> Summar
 
     Raises:
         ValueError: An axis is out of range or repeated, or the tree does not fit `params`.
-        TypeError: Something that is not a `FanIn` stands where one is due.
+        TypeError: Something that is not a `FanIn` stands where one is expected.
 
     Examples:
         >>> import gc_optax, jax.numpy as jnp
@@ -98,7 +98,7 @@ def summary(params: PyTree, fan_in: FanInTree | FanInFn | None = None) -> Summar
         --------------  --------  ----  ------  ------------
         640 of 650 parameters (98.5%), in 1 of 2 leaves, are centralized.
 
-    Source: this library's own.
+    Source: added by gc_optax; not in the paper.
     """
     params = params_tree(params)
     rows: list[Row] = []

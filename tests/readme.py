@@ -73,16 +73,16 @@ def measured() -> str:
 
 
 def zoo() -> str:
-    """How sure the axes are."""
+    """How reliable the axes are."""
     found = totals(json.loads((RESULTS / "zoo.json").read_text(encoding="utf-8")))
     wrong = found["trace wrong"], found["names wrong"]
     silent = "neither is" if wrong == (0, 0) else f"{wrong[0]} and {wrong[1]} are"
     return (
-        f"How sure is that? Of {found['leaves']:,} parameter arrays of {found['models']} public "
-        f"models and idioms, tracing gets {found['trace right']:,} right and wrongly "
+        f"How reliable is that? Of {found['leaves']:,} parameter arrays in {found['models']} "
+        f"public models and idioms, tracing gets {found['trace right']:,} right and wrongly "
         f"leaves {found['trace left alone wrongly']} alone; names get "
-        f"{found['names right']:,} right and guess {found['names guess']:,}; {silent} wrong "
-        "without a word.\n"
+        f"{found['names right']:,} right and guess {found['names guess']:,}; {silent} silently "
+        "wrong.\n"
     )
 
 

@@ -24,27 +24,27 @@ def fan_in_by_trace(
 
     Traces the function to a jaxpr and follows every parameter through it (reshapes, transposes,
     casts, loops, custom derivatives, `vmap`, `shard_map`) to where it is contracted with data.
-    The axes that are summed over there are its fan-in. No names and no layouts are assumed, so
-    any JAX code will do, whatever framework wrote it. Nothing is computed or allocated.
+    The axes that are summed over there are its fan-in. No names or layouts are assumed, so
+    it works with any JAX code and any framework. Nothing is computed or allocated.
 
-    Left alone, with the reason: parameters that are looked up (embeddings), added or multiplied
-    (biases, scales), of rank below 2, of fan-in 1, contracted in ways that disagree (a tied
-    autoencoder; one warning names the leaf and the places) or that allow two readings
-    (`x @ (A @ B)`, kernels mixed by data), or whose way to the contraction leads through a
-    primitive that is not known.
+    Some parameters are left alone, with the reason: those that are looked up (embeddings), added
+    or multiplied (biases, scales); those with a rank below 2 or a fan-in of 1; those contracted
+    in ways that disagree (a tied autoencoder; one warning names the leaf and the places) or
+    allow two readings (`x @ (A @ B)`, kernels mixed by data); and those that pass through an
+    unknown primitive before they are contracted.
 
     Args:
-        fn: The forward pass, or the loss that you differentiate, with its auxiliary outputs or
-            without. Not its gradient: the backward pass uses each parameter transposed.
+        fn: The forward pass, or the loss that you differentiate, with or without its auxiliary
+            outputs. Not its gradient: the backward pass uses each parameter transposed.
         params: The parameters that you differentiate with respect to: a tree of arrays or
-            `jax.ShapeDtypeStruct` of any shapes, or an NNX module, which is handed to `fn` as a
-            module and stands for its `nnx.Param`. For other variables of it, give
+            `jax.ShapeDtypeStruct` of any shapes, or an NNX module, which is passed to `fn` as a
+            module and stands for its `nnx.Param`. For other variables, pass
             `nnx.DiffState(argnum, wrt)` here, as to `nnx.grad`, and all arguments of `fn` after it.
         *args: Further arguments of `fn`. Arrays and `jax.ShapeDtypeStruct` in them stand for
-            data, apart from PRNG keys; anything else (flags, strings, functions) is passed as it
-            is. Arrays that `fn` closes over or makes are data for the parameters that are
-            contracted with them and with no argument; elementwise they are masks and frozen
-            weights.
+            data, apart from PRNG keys; anything else (flags, strings, functions) is passed
+            unchanged. Arrays that `fn` closes over or creates are data for the parameters that are
+            contracted with them and with no argument; combined elementwise they are masks and
+            frozen weights.
         **kwargs: The same, by keyword.
 
     Returns:
@@ -63,7 +63,7 @@ def fan_in_by_trace(
         >>> fan_in["kernel"]
         FanIn(axes=(1,), reason='dense', kind='dense', rank=3)
 
-    Source: fan-in as in arXiv 2004.01461, section 3; how it is found is this library's own.
+    Source: fan-in as in arXiv 2004.01461, section 3; the method of finding it is new here.
     """
     fn, params, state, args = traced_arguments(fn, params, args)
     closed, outputs = _traced(fn, ((params, *state, *args), kwargs))
