@@ -222,7 +222,7 @@ def by_mindspore() -> Iterator[tuple[str, str, dict[str, Outcome]]]:
     except RuntimeError as error:
         reason = next(line for line in str(error).splitlines() if "Unsupported" in line)
         found["dense, 16 inputs"] = Outcome(reason.partition(",")[0], False)
-    yield "MindSpore", version("mindspore"), found
+    yield "MindSpore, CPU", version("mindspore"), found
 
 
 def by_keras() -> Iterator[tuple[str, str, dict[str, Outcome]]]:

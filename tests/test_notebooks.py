@@ -99,9 +99,9 @@ def test_opens_with_a_figure_that_it_draws_and_ends_with_what_to_try(path):
 
 
 @pytest.mark.slow
-def test_prints_what_is_committed_in_a_fresh_runtime(path, colab, tiny_cifar100, tmp_path):
+def test_prints_what_is_committed_in_a_fresh_runtime(path, colab, five_classes, tmp_path):
     committed = read(path)
-    data = DATA / "cifar100" if DATA.exists() else tiny_cifar100
+    data = DATA / "cifar100" if DATA.exists() else five_classes
     ran = run(read(path), tmp_path, data, colab)
     install, *others = code_cells(ran)
     assert not [output for output in install.outputs if output.output_type == "error"]
@@ -111,6 +111,20 @@ def test_prints_what_is_committed_in_a_fresh_runtime(path, colab, tiny_cifar100,
     ):
         assert shown(now) == shown(then), f"cell {number}"
     colab.has_the_jax_it_had()
+
+
+@pytest.fixture(scope="module")
+def five_classes(tmp_path_factory) -> pathlib.Path:
+    """A folder of 64 training and 64 test images of noise, in the first five classes."""
+    import pyarrow.parquet as pq
+
+    from tests.experiments.test_data import pixels_of, table
+
+    folder = tmp_path_factory.mktemp("cifar100")
+    for seed, split in enumerate(("train", "test")):
+        labels = [number % 5 for number in range(64)]
+        pq.write_table(table(pixels_of(64, seed=seed), labels), folder / f"{split}.parquet")
+    return folder
 
 
 @dataclasses.dataclass
