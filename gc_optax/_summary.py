@@ -22,6 +22,7 @@ class Row(NamedTuple):
     fan_in: int  # how many weights one output sums over; 1 where the leaf is left alone
     reason: str
     guess: bool  # whether the leaf is centralized over axes that are a guess
+    batch_axes: tuple[int, ...] = ()  # of stacked layers, where they are known
 
 
 class Summary:
@@ -81,7 +82,9 @@ def summary(params: PyTree, fan_in: FanInTree | FanInFn | None = None) -> Summar
         fan_in: As for `centralize`: a tree of `FanIn`, a prefix of one, or a function.
 
     Returns:
-        A `Summary`, whose `repr` is the table; a notebook shows it as HTML.
+        A `Summary`, whose `repr` is the table; a notebook shows it as HTML. Its `rows` have the
+        columns as attributes, and `guess` and `batch_axes`; `guesses`, `centralized` and `total`
+        count the guessed leaves and the parameters.
 
     Raises:
         ValueError: An axis is out of range or repeated, or the tree does not fit `params`.
@@ -125,7 +128,8 @@ def _row(path: KeyPath, fan_in: FanIn, leaf) -> Row:
     if axes and fan_in_size(axes, shape) <= 1:
         axes, reason = (), "empty" if 0 in shape else "fan-in of 1"
     name, size = path_name(path) or "(the only leaf)", fan_in_size(axes, shape)
-    return Row(name, shape, axes, size, reason, guess=fan_in.guess and bool(axes))
+    batch_axes = tuple(axis % len(shape) for axis in fan_in.batch_axes or ()) if axes else ()
+    return Row(name, shape, axes, size, reason, fan_in.guess and bool(axes), batch_axes)
 
 
 _HEADER = ("path", "shape", "axes", "fan-in", "reason")
@@ -135,7 +139,12 @@ def _cells(row: Row) -> tuple[str, ...]:
     if not row.axes:
         return row.path, str(row.shape), "-", "-", row.reason
     axes = ", ".join(map(str, row.axes)) + (" ?" if row.guess else "")
-    return row.path, str(row.shape), axes, f"{row.fan_in:,}", row.reason
+    reason = row.reason
+    if row.batch_axes and not row.guess:
+        which = "axis" if len(row.batch_axes) == 1 else "axes"
+        over = ", ".join(map(str, row.batch_axes))
+        reason = f"{reason.removesuffix(', stacked')}, stacked over {which} {over}"
+    return row.path, str(row.shape), axes, f"{row.fan_in:,}", reason
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:

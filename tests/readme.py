@@ -5,12 +5,10 @@
 prints it; `tests/test_readme.py` looks for it there.
 """
 
-import json
 import pathlib
 from typing import NamedTuple
 
-from benchmarks.tables import cost_of_resnet50
-from benchmarks.zoo.tables import totals
+from benchmarks.tables import cost_of_resnet50, reliability
 from gc_optax.experiments.presentation import formatting
 from gc_optax.experiments.presentation.formatting import ACCURACY
 from gc_optax.experiments.presentation.report_tables import table
@@ -72,21 +70,7 @@ def measured() -> str:
     return table([*header, "`gc_optax`", "`optax.centralize()`"], rows, "lrrrrr") + "\n"
 
 
-def zoo() -> str:
-    """How reliable the axes are."""
-    found = totals(json.loads((RESULTS / "zoo.json").read_text(encoding="utf-8")))
-    wrong = found["trace wrong"], found["names wrong"]
-    silent = "neither is" if wrong == (0, 0) else f"{wrong[0]} and {wrong[1]} are"
-    return (
-        f"How reliable is that? Of {found['leaves']:,} parameter arrays in {found['models']} "
-        f"public models and idioms, tracing gets {found['trace right']:,} right and wrongly "
-        f"leaves {found['trace left alone wrongly']} alone; names get "
-        f"{found['names right']:,} right and guess {found['names guess']:,}; {silent} silently "
-        "wrong.\n"
-    )
-
-
-PARTS = (zoo, chains, measured, cost_of_resnet50)
+PARTS = (reliability, chains, measured, cost_of_resnet50)
 
 
 if __name__ == "__main__":

@@ -151,3 +151,19 @@ def test_a_module_stands_for_its_trainable_state():
     assert sorted(paths) == sorted(
         ["layers/0/bias", "layers/0/kernel", "layers/1/bias", "layers/1/scale"]
     )
+
+
+def test_the_axes_of_a_stack_are_shown_by_trace_by_name_and_by_hand():
+    def layers(params, x):
+        def layer(x, p):
+            return x @ p["kernel"] + p["bias"][None], None
+
+        return jax.lax.scan(layer, x, params["layers"])[0]
+
+    params = {"layers": {"kernel": jnp.ones((3, 8, 8)), "bias": jnp.ones((3, 8))}}
+    traced = gc_optax.fan_in_by_trace(layers, params, jnp.ones((2, 8)))
+    by_hand = {"layers": {"kernel": FanIn((-2,), "dense", (-3,)), "bias": FanIn(())}}
+    for fan_in in (traced, gc_optax.fan_in_by_name, by_hand):
+        table = gc_optax.summary(params, fan_in)
+        assert "8  dense, stacked over axis 0\n" in repr(table)
+        assert [row.batch_axes for row in table.rows] == [(), (0,)]

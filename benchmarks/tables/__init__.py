@@ -5,7 +5,7 @@ this package and its arguments.
 """
 
 from .compiled import SMALLEST, STEP, decoder, formulations, misses, steps, updates, versions
-from .others import implementations, precision, speed, zoo, zoo_misses
+from .others import implementations, precision, reliability, speed, zoo, zoo_misses
 from .overhead import (
     compile_times,
     cost,
@@ -30,6 +30,7 @@ __all__ = [
     "misses",
     "precision",
     "processor_times",
+    "reliability",
     "scheduled",
     "speed",
     "steps",
