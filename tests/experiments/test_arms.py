@@ -179,8 +179,7 @@ def test_the_arm_muon_traced_is_muon_on_the_matrices_that_tracing_finds(params):
 
 def test_the_arm_gcc_leaves_dense_layers_alone_and_centralizes_convolutions(params):
     grads = jax.tree.map(jnp.ones_like, params)
-    updates: Any = chain([links("gcc", "sgd", "gradient", 1.0)[0]]).update(
-        grads, optax.EmptyState(), params
-    )[0]
+    gcc = links("gcc", "sgd", "gradient", 1.0)[0].transformation
+    updates: Any = gcc.update(grads, gcc.init(params), params)[0]
     assert (updates["head"]["kernel"] == 1).all()
     assert (updates["conv1"]["kernel"] == 0).all()
