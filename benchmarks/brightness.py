@@ -3,9 +3,10 @@
     python benchmarks/brightness.py RATE --data-dir DATA [--seeds 3] [--output brightness.json]
 
 Trains the preset `resnet8-30` (CIFAR-100) at a learning rate, from the initial weights and from the
-same with their sums taken out (`center_weights`), and tests it on images to whose pixels, from 0 to
-1, a number is added. Pixels are not clipped, so that every input of the first layer moves alike; at
-its borders, which are padded with zeros, it sees the shift all the same.
+same with their sums taken out (`center_weights`), and tests it on brighter and darker images. A
+number is added to their pixels, which run from 0 to 1: to each channel in proportion to its
+standard deviation, by which the network divides, and without clipping, so that all inputs of the
+first layer move alike. At its borders, which are padded with zeros, it sees the shift all the same.
 
 What is there in the output is not run again: give the same command after an interruption. The plot
 is written beside it.
@@ -43,17 +44,25 @@ LOOKS = {
 
 
 def shifted(dataset: Dataset, shift: float) -> Dataset:
-    """The data set with `shift` added to the pixels of its test images, which run from 0 to 1."""
-    inputs = dataset.test.inputs.astype(np.float32) + np.float32(255 * shift)
+    """The data set with `shift`, on average over the channels, added to its test images."""
+    assert dataset.std is not None
+    of_channels = 255 * shift * dataset.std / dataset.std.mean()
+    inputs = dataset.test.inputs.astype(np.float32) + of_channels.astype(np.float32)
     return dataset._replace(test=dataset.test._replace(inputs=inputs))
 
 
-def trained(trainer: Trainer, arm: str, start: str, seed: int, rate: float) -> State:
-    """One seed's state after the last epoch; its leaves lead with an axis of size 1."""
+def initial(trainer: Trainer, arm: str, start: str, seed: int) -> State:
+    """One seed's state before training; its leaves lead with an axis of size 1."""
     state = trainer.initial_state(arm, [seed])
     if start == "centered":
         centered = jax.jit(jax.vmap(gc_optax.diagnostics.center_weights))(state.params)
         state = state._replace(params=centered)
+    return state
+
+
+def trained(trainer: Trainer, arm: str, start: str, seed: int, rate: float) -> State:
+    """The state after the last epoch."""
+    state = initial(trainer, arm, start, seed)
     for now, result in trainer.run(arm, rate, [seed], state):
         accuracy = float(result.metrics.test_accuracy[0])
         print(f"{arm}, {start}, seed {seed}: {accuracy:.2%}", flush=True)
@@ -124,22 +133,27 @@ def main(arguments: list[str] | None = None):
         "learning_rate": options.rate,
         "epochs": config.epochs,
         "batch_size": config.batch_size,
-        "versions": _record.versions(),
-        "device": _record.device(jax.devices()[:1]),
         "rows": [],
     }
     if options.output.exists():
         before = json.loads(options.output.read_text(encoding="utf-8"))
-        if {**before, "rows": []} != json.loads(json.dumps(content)):
+        if {**before, "rows": []} != content:
             raise SystemExit(f"{options.output} has another run: move it away first.")
         content = before
+    left = list(missing(content["rows"], options.seeds))
+    if not left:
+        return
     dataset = load("cifar100", options.data_dir)
     trainer = Trainer(config, dataset)
-    for seed, arm, start in missing(content["rows"], options.seeds):
+    made = {"versions": _record.versions(), "device": _record.device(jax.devices()[:1])}
+    for seed, arm, start in left:
         state = trained(trainer, arm, start, seed, options.rate)
         accuracy = accuracies(config, dataset, state)
-        content["rows"].append({"seed": seed, "arm": arm, "start": start, "accuracy": accuracy})
-        options.output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        row = {"seed": seed, "arm": arm, "start": start, "accuracy": accuracy, **made}
+        content["rows"].append(row)
+        beside = options.output.with_suffix(".part")
+        beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        beside.replace(options.output)
         draw(content["rows"], options.output.with_suffix(".png"))
         print(accuracy, flush=True)
 

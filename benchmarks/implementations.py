@@ -4,7 +4,7 @@
     git clone https://github.com/Yonghongwei/Gradient-Centralization
     python benchmarks/implementations.py Gradient-Centralization --output implementations.json
 
-The last two packages of the first line are old: `pip install --no-deps` leaves out what they no
+Ranger21 and gradient-centralization-tf are old: `pip install --no-deps` leaves out what they no
 longer find. Every implementation takes one step of plain descent, at a learning rate of 1, on a
 gradient of noise, so that the step is what it makes of the gradient. From the step follows over
 which axes a mean was subtracted.

@@ -82,9 +82,9 @@ def summary(params: PyTree, fan_in: FanInTree | FanInFn | None = None) -> Summar
         fan_in: As for `centralize`: a tree of `FanIn`, a prefix of one, or a function.
 
     Returns:
-        A `Summary`, whose `repr` is the table; a notebook shows it as HTML. Its `rows` have the
-        columns as attributes, and `guess` and `batch_axes`; `guesses`, `centralized` and `total`
-        count the guessed leaves and the parameters.
+        A `Summary`, whose `repr` is the table; a notebook shows it as HTML. Its `rows` have
+        `path`, `shape`, `axes`, `fan_in`, `reason`, `guess` and `batch_axes`, which the table adds
+        to the reason; `guesses`, `centralized` and `total` count leaves and parameters.
 
     Raises:
         ValueError: An axis is out of range or repeated, or the tree does not fit `params`.
@@ -128,7 +128,8 @@ def _row(path: KeyPath, fan_in: FanIn, leaf) -> Row:
     if axes and fan_in_size(axes, shape) <= 1:
         axes, reason = (), "empty" if 0 in shape else "fan-in of 1"
     name, size = path_name(path) or "(the only leaf)", fan_in_size(axes, shape)
-    batch_axes = tuple(axis % len(shape) for axis in fan_in.batch_axes or ()) if axes else ()
+    stack = FanIn(fan_in.batch_axes if axes else ())
+    batch_axes = normalized_axes(stack, shape, leaf_name(path, leaf))
     return Row(name, shape, axes, size, reason, fan_in.guess and bool(axes), batch_axes)
 
 
@@ -140,7 +141,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         return row.path, str(row.shape), "-", "-", row.reason
     axes = ", ".join(map(str, row.axes)) + (" ?" if row.guess else "")
     reason = row.reason
-    if row.batch_axes and not row.guess:
+    if row.batch_axes and not row.guess and "stacked over" not in reason:
         which = "axis" if len(row.batch_axes) == 1 else "axes"
         over = ", ".join(map(str, row.batch_axes))
         reason = f"{reason.removesuffix(', stacked')}, stacked over {which} {over}"

@@ -218,7 +218,7 @@ def test_api_page_explains_every_public_name(site):
     [
         ("centralize", "api/#gc_optax.centralize"),
         ("MuonDimensionNumbers", "api/#gc_optax.muon_dimension_numbers"),
-        ("embedding lookup", "axes/#by-trace"),
+        ("embedding lookup", "rules/#what-tracing-reports"),
         ("Haiku", "#haiku"),
         ("shakespeare", "results/"),
         ("hyperplane", "theory/#constrained-descent"),

@@ -167,3 +167,16 @@ def test_the_axes_of_a_stack_are_shown_by_trace_by_name_and_by_hand():
         table = gc_optax.summary(params, fan_in)
         assert "8  dense, stacked over axis 0\n" in repr(table)
         assert [row.batch_axes for row in table.rows] == [(), (0,)]
+
+
+def test_a_stack_that_its_reason_names_is_named_once():
+    params = {"layers": {"kernel": jnp.ones((8, 3, 16)), "bias": jnp.ones((16, 3))}}
+    table = gc_optax.summary(params)
+    assert [row.batch_axes for row in table.rows] == [(), (1,)]
+    assert "8  dense, stacked over axis 1\n" in repr(table)
+
+
+def test_a_batch_axis_out_of_range_is_an_error():
+    wrong = FanIn((0,), batch_axes=(7,))
+    with pytest.raises(ValueError, match="`kernel` of shape"):
+        gc_optax.summary({"kernel": jnp.ones((2, 3, 4))}, wrong)

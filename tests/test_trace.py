@@ -238,7 +238,13 @@ def test_conflicting_uses_warn_once_and_name_leaf_and_places():
 
 
 @pytest.mark.parametrize(
-    "file", ["/tmp/ipykernel_1042/1652744489.py", "<ipython-input-3-5e6e1f>", "<ipython-input-3>"]
+    "file",
+    [
+        "/tmp/ipykernel_1042/1652744489.py",
+        "/tmp/ipython-input-3-4282502808.py",
+        "/tmp/ipython-input-2938354417.py",
+        "<ipython-input-3-5e6e1f>",
+    ],
 )
 def test_a_place_in_a_notebook_is_named_a_cell(file):
     names = {}

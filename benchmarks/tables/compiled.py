@@ -138,7 +138,7 @@ def steps(*targets: str) -> str:
 
 
 def misses(*targets: str) -> str:
-    """Where GC moves 2% more than is needed, 1 % more than `optax`, or has more kernels."""
+    """Where GC moves 2% more than is needed, 1% more than `optax`, or has more kernels."""
     header = ["target", "parameters of", "gradients", "place of GC", "needed", "GC", "`optax`"]
     header += ["kernels per leaf: GC"]
     lines = []

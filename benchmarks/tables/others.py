@@ -23,8 +23,9 @@ def reliability() -> str:
     silent = "neither is" if wrong == (0, 0) else f"{wrong[0]} and {wrong[1]} are"
     return (
         f"How reliable is that? Of {found['leaves']:,} parameter arrays in {found['models']} "
-        f"models from packages and idioms of plain JAX, tracing gets {found['trace right']:,} right and wrongly "
-        f"leaves {found['trace left alone wrongly']} alone; names get "
+        "models from packages and idioms of plain JAX, tracing gets "
+        f"{found['trace right']:,} right and wrongly leaves "
+        f"{found['trace left alone wrongly']} alone; names get "
         f"{found['names right']:,} right and guess {found['names guess']:,}; {silent} silently "
         "wrong.\n"
     )

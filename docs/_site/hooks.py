@@ -91,8 +91,10 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
     """
     del config, files
     html = re.sub(
-        r'(?<!">)<img [^>]*src="(?P<plot>[^"]+\.png)"[^>]*>',
-        lambda match: f'<a class="plot" href="{match["plot"]}">{match[0]}</a>',
+        r'(?P<link><a\b[^>]*>\s*)?<img [^>]*src="(?P<plot>[^"]+\.png)"[^>]*>',
+        lambda match: (
+            match[0] if match["link"] else f'<a class="plot" href="{match["plot"]}">{match[0]}</a>'
+        ),
         html,
     )
     html = re.sub(

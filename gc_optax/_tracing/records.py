@@ -18,7 +18,7 @@ BLOCKING = ("chosen among activations", "multiplied with activations")
 REMATERIALIZED = "rematted_computation"
 """What JAX calls the part of a backward pass in which a checkpoint runs forward again."""
 
-_CELL = r"^(.*[/\\]ipykernel_\d+[/\\]\d+\.py|<ipython-input[^>]*>)"
+_CELL = r"^(.*[/\\](ipykernel_\d+[/\\]\d+|ipython-input-[\d-]+)\.py|<ipython-input[^>]*>)"
 """The file of a cell in Jupyter, as IPython names it."""
 
 

@@ -16,7 +16,7 @@ SGD = "optax.sgd(learning_rate, momentum=0.9)"
 ADAM = "optax.adam(learning_rate)"
 ADAMW = "optax.adamw(learning_rate, weight_decay=0.01)"
 L2 = "optax.add_decayed_weights(0.01)"
-MUON = "optax.contrib.muon(learning_rate, weight_decay=0.01)"
+MUON = "optax.contrib.muon(learning_rate, weight_decay=0.01, adam_weight_decay=0.01)"
 RATE = 0.1
 
 # What design and paper say, as code and as written.
@@ -66,10 +66,16 @@ CHAINS = {
         f"{ADAMW}, {GC}",
         lambda: (optax.adamw(RATE, weight_decay=0.01), gc_optax.centralize()),
     ),
-    ("none", "muon", "gradient"): (MUON, lambda: (optax.contrib.muon(RATE, weight_decay=0.01),)),
+    ("none", "muon", "gradient"): (
+        MUON,
+        lambda: (optax.contrib.muon(RATE, weight_decay=0.01, adam_weight_decay=0.01),),
+    ),
     ("gc", "muon", "update"): (
         f"{MUON}, {GC}",
-        lambda: (optax.contrib.muon(RATE, weight_decay=0.01), gc_optax.centralize()),
+        lambda: (
+            optax.contrib.muon(RATE, weight_decay=0.01, adam_weight_decay=0.01),
+            gc_optax.centralize(),
+        ),
     ),
     ("gcc", "adamw", "gradient"): (
         "gc_optax.centralize(gc_optax.convolutions_only(gc_optax.fan_in_by_name)), " + ADAMW,
@@ -167,10 +173,15 @@ def test_the_arm_muon_traced_is_muon_on_the_matrices_that_tracing_finds(params):
     numbers = gc_optax.muon_dimension_numbers(fan_in)
     made = links("muon-traced", "muon", "gradient", RATE, weight_decay=0.01, fan_in=fan_in)
     assert written(made) == (
-        "optax.contrib.muon(learning_rate, weight_decay=0.01, "
+        "optax.contrib.muon(learning_rate, weight_decay=0.01, adam_weight_decay=0.01, "
         "muon_weight_dimension_numbers=gc_optax.muon_dimension_numbers(fan_in))"
     )
-    expected = optax.contrib.muon(RATE, weight_decay=0.01, muon_weight_dimension_numbers=numbers)
+    expected = optax.contrib.muon(
+        RATE,
+        weight_decay=0.01,
+        adam_weight_decay=0.01,
+        muon_weight_dimension_numbers=numbers,
+    )
     jax.tree.map(_equal, trained(chain(made), params), trained(expected, params))
     by_default = trained(chain(arm_links("none", "muon", "gradient", RATE)), params)
     kernels = [after["conv1"]["kernel"] for after in (by_default, trained(chain(made), params))]

@@ -507,3 +507,18 @@ def test_every_option_trains(options, tmp_path, capsys):
     record = record_of(tmp_path)
     assert record["complete"] is True
     assert all(cell["diverged_seeds"] == 0 for cell in record["results"])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("default_promotion")  # for Optax's own Adam
+def test_muon_is_compared_on_its_own_matrices_and_on_traced_ones(tmp_path):
+    run = tmp_path / "run"
+    options = "compare --model vit --optimizer muon --arms none muon-traced --seeds 1 --epochs 1"
+    done = main([*options.split(), "--checkpoint-every", "1", "--output", str(run)])
+    assert done == 0
+    rows = rows_of(run)
+    assert [row["arm"] for row in rows] == ["none", "muon-traced"]
+    assert rows[0]["train_loss"] != rows[1]["train_loss"]
+    chains = record_of(run)["chains"]
+    assert "muon_dimension_numbers(fan_in)" in chains["muon-traced"]
+    assert "muon_dimension_numbers" not in chains["none"]

@@ -37,8 +37,9 @@ def _add_compare(commands):
     parser = commands.add_parser(
         "compare",
         help="train a network with and without Gradient Centralization, and show the difference",
-        description="Trains a network in several arms that differ only in what they centralize: "
-        "the arms of one seed start from the same weights and see the same batches. Prints tables "
+        description="Trains a network in several arms that differ only in what they centralize "
+        "(with muon: in its matrices). The arms of one seed start from the same weights and see the "
+        "same batches. Prints tables "
         "and writes plots (PNG), all numbers (CSV) and the record of the run (JSON).",
         allow_abbrev=False,
         # What is not given is not there, so that a protocol can say it.

@@ -23,8 +23,9 @@ _PERCENT = f"{100 * statistics.CONFIDENCE:g}%"
 _HEAD = f"""\
 # Gradient Centralization: what was measured
 
-Each run trains one network in several arms that differ in what they centralize and in nothing else:
-the arms of one seed start from the same weights and see the same batches.
+Each run trains one network in several arms that differ in what they centralize (or, with Muon, in
+which arrays are its matrices) and in nothing else: the arms of one seed start from the same weights
+and see the same batches.
 
 - Values are mean ± standard error over seeds, after the last epoch: no epoch is picked.
 - Differences from `none`, no centralization, are paired by seed, over the seeds that both arms

@@ -120,7 +120,9 @@ def links(
     `learning_rate` may be traced; `fan_in` is the traced tree, for the arms that need it.
     """
     if arm == MATRICES:
-        chain = [_muon_of_matrices(learning_rate, weight_decay, fan_in)]
+        numbers = gc_optax.muon_dimension_numbers(fan_in)
+        code = "muon_weight_dimension_numbers=gc_optax.muon_dimension_numbers(fan_in)"
+        chain = [_muon(learning_rate, weight_decay or 0.0, code, numbers)]
     else:
         chain = [_optimizer(optimizer, learning_rate, momentum, weight_decay)]
     if (make := ARMS[arm].make) is not None:
@@ -159,22 +161,22 @@ def _optimizer(
         code = f"optax.adamw(learning_rate, weight_decay={decay})"
         return Link(code, optax.adamw(learning_rate, weight_decay=decay))
     if name == "muon":
-        decay = weight_decay or 0.0
-        code = f"optax.contrib.muon(learning_rate, weight_decay={decay})"
-        return Link(code, optax.contrib.muon(learning_rate, weight_decay=decay))
+        return _muon(learning_rate, weight_decay or 0.0)
     raise ValueError(f"`name` must be one of {', '.join(OPTIMIZERS)}, got {name!r}.")
 
 
-def _muon_of_matrices(
-    learning_rate: optax.ScalarOrSchedule, weight_decay: float | None, fan_in: FanInTree
+def _muon(
+    learning_rate: optax.ScalarOrSchedule, decay: float, numbers_code: str = "", numbers: Any = None
 ) -> Link:
-    decay = weight_decay or 0.0
-    numbers = "muon_weight_dimension_numbers=gc_optax.muon_dimension_numbers(fan_in)"
+    """Muon, and Adam for what is not a matrix; both decay, so that only the choice differs."""
+    arguments = [f"weight_decay={decay}", f"adam_weight_decay={decay}"] if decay else []
+    code = ", ".join(["learning_rate", *arguments, *filter(None, [numbers_code])])
     return Link(
-        f"optax.contrib.muon(learning_rate, weight_decay={decay}, {numbers})",
+        f"optax.contrib.muon({code})",
         optax.contrib.muon(
             learning_rate,
             weight_decay=decay,
-            muon_weight_dimension_numbers=gc_optax.muon_dimension_numbers(fan_in),
+            adam_weight_decay=decay,
+            muon_weight_dimension_numbers=numbers,
         ),
     )
