@@ -513,7 +513,7 @@ def test_every_option_trains(options, tmp_path, capsys):
 @pytest.mark.usefixtures("default_promotion")  # for Optax's own Adam
 def test_muon_is_compared_on_its_own_matrices_and_on_traced_ones(tmp_path):
     run = tmp_path / "run"
-    options = "compare --model vit --optimizer muon --arms none muon-traced --seeds 1 --epochs 1"
+    options = "compare --model cnn --optimizer muon --arms none muon-traced --seeds 1 --epochs 1"
     done = main([*options.split(), "--checkpoint-every", "1", "--output", str(run)])
     assert done == 0
     rows = rows_of(run)
