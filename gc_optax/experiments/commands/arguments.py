@@ -39,7 +39,8 @@ def _add_compare(commands):
         help="train a network with and without Gradient Centralization, and show the difference",
         description="Trains a network in several arms that differ only in what they centralize "
         "(with muon: in its matrices). The arms of one seed start from the same weights and see "
-        "the same batches. Prints tables and writes plots (PNG), all numbers (CSV) and the record of the run (JSON).",
+        "the same batches. Prints tables and writes plots (PNG), all numbers (CSV) and the record "
+        "of the run (JSON).",
         allow_abbrev=False,
         # What is not given is not there, so that a protocol can say it.
         argument_default=argparse.SUPPRESS,
