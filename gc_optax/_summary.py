@@ -128,8 +128,8 @@ def _row(path: KeyPath, fan_in: FanIn, leaf) -> Row:
     if axes and fan_in_size(axes, shape) <= 1:
         axes, reason = (), "empty" if 0 in shape else "fan-in of 1"
     name, size = path_name(path) or "(the only leaf)", fan_in_size(axes, shape)
-    stack = FanIn(fan_in.batch_axes if axes else ())
-    batch_axes = normalized_axes(stack, shape, leaf_name(path, leaf))
+    stack = FanIn(fan_in.batch_axes)
+    batch_axes = normalized_axes(stack, shape, leaf_name(path, leaf)) if axes else ()
     return Row(name, shape, axes, size, reason, fan_in.guess and bool(axes), batch_axes)
 
 
