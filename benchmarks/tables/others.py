@@ -20,14 +20,14 @@ def reliability() -> str:
     """How reliable the axes are, in a sentence."""
     found = totals(_numbers("zoo"))
     wrong = found["trace wrong"], found["names wrong"]
-    silent = "neither is" if wrong == (0, 0) else f"{wrong[0]} and {wrong[1]} are"
+    silent = "no axes are" if wrong == (0, 0) else f"the axes of {sum(wrong)} are"
     return (
         f"How reliable is that? Of {found['leaves']:,} parameter arrays in {found['models']} "
         "models from packages and idioms of plain JAX, tracing gets "
-        f"{found['trace right']:,} right and wrongly leaves "
-        f"{found['trace left alone wrongly']} alone; names get "
-        f"{found['names right']:,} right and guess {found['names guess']:,}; {silent} silently "
-        "wrong.\n"
+        f"{found['trace right']:,} right and leaves alone "
+        f"{found['trace left alone wrongly']} that belong to a layer, each with its reason; names "
+        f"get {found['names right']:,} right and mark {found['names guess']:,} as guesses; "
+        f"{silent} silently wrong.\n"
     )
 
 
