@@ -13,6 +13,17 @@ _CIFAR100 = {
 # it leaves open: Adam and AdamW at a hundredth of SGD's rate, the same weight decay for all. (There
 # the last layer is left alone: that is the arm `gcc`.)
 _PAPER = {**_CIFAR100, "epochs": 200, "schedule": "step", "decay_epochs": 60}
+_TEXT = {
+    "dataset": "shakespeare",
+    "model": "gpt",
+    "arms": ("none", "gc", "traced"),
+    "schedule": "one-cycle",
+    "optimizer": "adamw",
+    "learning_rate": (2e-3,),
+    "weight_decay": 1e-2,
+    "batch_size": 32,
+    "seeds": 3,
+}
 
 
 def _evidence() -> dict[str, dict[str, Any]]:
@@ -33,19 +44,7 @@ def _evidence() -> dict[str, dict[str, Any]]:
     sgd = {"optimizer": "sgd", "learning_rate": (0.1,)}
     adamw = {"optimizer": "adamw", "learning_rate": (2e-3,)}
     choice = {"arms": ("none",), "seeds": 1, "epochs": 8, "validation_examples": 5000}
-    text = {
-        "dataset": "shakespeare",
-        "model": "gpt",
-        "arms": ("none", "gc", "traced"),
-        "epochs": 12,
-        "schedule": "one-cycle",
-        "optimizer": "adamw",
-        "learning_rate": (2e-3,),
-        "weight_decay": 1e-2,
-        "batch_size": 32,
-        "seeds": 3,
-        "seeds_at_once": 1,
-    }
+    text = {**_TEXT, "epochs": 12, "seeds_at_once": 1}
     patches = {
         "dataset": "fashion_mnist",
         "model": "vit",
@@ -131,18 +130,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "batch_size": 128,
         "seeds": 5,
     },
-    "shakespeare-quick": {
-        "dataset": "shakespeare",
-        "model": "gpt",
-        "arms": ("none", "gc", "traced"),
-        "epochs": 2,
-        "schedule": "one-cycle",
-        "optimizer": "adamw",
-        "learning_rate": (2e-3,),
-        "weight_decay": 1e-2,
-        "batch_size": 32,
-        "seeds": 3,
-    },
+    "shakespeare-quick": {**_TEXT, "epochs": 2},
 }
 """The presets of `--protocol`: each the settings of `Config` that it changes."""
 
